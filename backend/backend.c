@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The service as fs/ sees it: opens and closes the parts, and sends each call of backend.h to the
+ * part that answers it.
+ */
+#include "backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "job.h"
+#include "order.h"
+#include "registry.h"
+#include "xml.h"
+
+struct backend {
+    struct backend_options options; /* the strings are ours */
+    struct backend_events events;
+    struct timespec started;
+    int lock_fd; /* of the state directory: one service each */
+    struct registry *registry;
+    struct job_queue *queue;
+    struct order_desk desk;
+};
+
+/* ---- folders ---- */
+
+/*
+ * One folder. Others may pass through it (QEMU runs as its own user and must reach its socket and
+ * scratch files below), but not read it, whatever the umask.
+ */
+static int make_one_dir(const char *path, struct rp_error *e)
+{
+    if (mkdir(path, 0711) == 0) {
+        if (chmod(path, 0711) < 0)
+            return rp_fail_errno(e, errno, "cannot set the mode of the folder '%s'", path);
+    } else if (errno != EEXIST) {
+        return rp_fail_errno(e, errno, "cannot make the folder '%s'", path);
+    }
+    return 0;
+}
+
+/* With those above it. */
+static int make_dir(const char *path, struct rp_error *e)
+{
+    char *copy = strdup(path);
+    int rc = 0;
+
+    if (!copy)
+        return rp_fail_memory(e);
+    for (char *slash = strchr(copy + 1, '/'); slash && rc == 0; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        rc = make_one_dir(copy, e);
+        *slash = '/';
+    }
+    if (rc == 0)
+        rc = make_one_dir(copy, e);
+    free(copy);
+    return rc;
+}
+
+/* Two services with one state would take each other's holds for orphans. */
+static int lock_state(struct backend *backend, struct rp_error *e)
+{
+    char *path;
+
+    if (asprintf(&path, "%s/lock", backend->options.state_dir) < 0)
+        return rp_fail_memory(e);
+    backend->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    free(path);
+    if (backend->lock_fd < 0)
+        return rp_fail_errno(e, errno, "cannot write to the state folder '%s'",
+                             backend->options.state_dir);
+    if (flock(backend->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        return rp_fail(e, RESULT_IN_USE,
+                       "the state folder '%s' is used by another running service; mount with "
+                       "another -o state=DIR, or end that one",
+                       backend->options.state_dir);
+    return 0;
+}
+
+static char *copy_or_null(const char *text, bool *ok)
+{
+    char *copy = text ? strdup(text) : NULL;
+
+    *ok = *ok && (!text || copy);
+    return copy;
+}
+
+static int copy_options(struct backend *backend, const struct backend_options *options,
+                        struct rp_error *e)
+{
+    bool ok = true;
+    char *scratch = NULL;
+
+    backend->options = *options;
+    backend->options.uri = copy_or_null(options->uri, &ok);
+    backend->options.state_dir = copy_or_null(options->state_dir, &ok);
+    backend->options.run_dir = copy_or_null(options->run_dir, &ok);
+    if (options->scratch_dir)
+        scratch = copy_or_null(options->scratch_dir, &ok);
+    else if (asprintf(&scratch, "%s/scratch", options->state_dir) < 0)
+        scratch = NULL;
+    backend->options.scratch_dir = scratch;
+    return ok && scratch ? 0 : rp_fail_memory(e);
+}
+
+/* ---- open and close ---- */
+
+static int open_parts(struct backend *backend, struct rp_error *e)
+{
+    int rc = make_dir(backend->options.state_dir, e);
+
+    if (rc == 0)
+        rc = lock_state(backend, e);
+    if (rc == 0)
+        rc = make_dir(backend->options.run_dir, e);
+    if (rc == 0)
+        rc = make_dir(backend->options.scratch_dir, e);
+    if (rc == 0)
+        rc = job_queue_open(backend->options.jobs, &backend->events, &backend->queue, e);
+    if (rc == 0)
+        rc = registry_open(&backend->options, &backend->events, &backend->registry, e);
+    if (rc < 0)
+        return rc;
+    backend->desk = (struct order_desk){
+        .registry = backend->registry,
+        .queue = backend->queue,
+        .options = &backend->options,
+        .events = backend->events,
+    };
+    return 0;
+}
+
+int backend_open(const struct backend_options *options, const struct backend_events *events,
+                 struct backend **ret_backend, struct rp_error *e)
+{
+    struct backend *backend = calloc(1, sizeof *backend);
+    int rc;
+
+    if (!backend)
+        return rp_fail_memory(e);
+    xml_init();
+    backend->lock_fd = -1;
+    backend->events = *events;
+    clock_gettime(CLOCK_REALTIME, &backend->started);
+    rc = copy_options(backend, options, e);
+    if (rc == 0)
+        rc = open_parts(backend, e);
+    if (rc < 0) {
+        backend_close(backend);
+        return rc;
+    }
+    *ret_backend = backend;
+    return 0;
+}
+
+void backend_close(struct backend *backend)
+{
+    if (!backend)
+        return;
+    /* Jobs first: their workers use the registry. */
+    job_queue_close(backend->queue);
+    registry_close(backend->registry);
+    if (backend->lock_fd >= 0)
+        close(backend->lock_fd);
+    free((char *)backend->options.uri);
+    free((char *)backend->options.state_dir);
+    free((char *)backend->options.run_dir);
+    free((char *)backend->options.scratch_dir);
+    free(backend);
+}
+
+/* ---- the service ---- */
+
+int backend_service_info(struct backend *backend, struct service_info *ret_info, struct rp_error *e)
+{
+    struct service_info info = {.started = backend->started};
+    struct job_counts counts = job_count(backend->queue);
+    int rc = registry_service_info(backend->registry, &info, e);
+
+    if (rc < 0)
+        return rc;
+    info.jobs_queued = counts.queued;
+    info.jobs_running = counts.running;
+    info.jobs_ended = counts.ended;
+    *ret_info = info;
+    return 0;
+}
+
+void service_info_clear(struct service_info *info)
+{
+    free(info->uri);
+    free(info->connection);
+    free(info->libvirt);
+    free(info->hypervisor);
+    *info = (struct service_info){0};
+}
+
+const struct backend_options *backend_options_in_force(struct backend *backend)
+{
+    return &backend->options;
+}
+
+/* ---- directories and snapshots ---- */
+
+int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_child)
+{
+    switch (rp_serial_kind(serial)) {
+    case KIND_VM:
+    case KIND_REFPOINT:
+        return registry_stat(backend->registry, serial, ret_child);
+    case KIND_JOB:
+        return job_stat(backend->queue, serial, ret_child);
+    case KIND_SERVICE:
+        break;
+    }
+    *ret_child = (struct child){.changed = backend->started};
+    return 0;
+}
+
+int backend_child(struct backend *backend, uint64_t parent, enum rp_kind kind, const char *name,
+                  uint64_t *ret_serial)
+{
+    return kind == KIND_JOB ? job_find(backend->queue, name, ret_serial)
+                            : registry_child(backend->registry, parent, name, ret_serial);
+}
+
+size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind kind, uint64_t after,
+                        struct child *ret_children, size_t max)
+{
+    return kind == KIND_JOB
+               ? job_list(backend->queue, after, ret_children, max)
+               : registry_children(backend->registry, parent, after, ret_children, max);
+}
+
+bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind)
+{
+    return kind != KIND_JOB && registry_is_stale(backend->registry, parent);
+}
+
+void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
+                     unsigned timeout_ms)
+{
+    if (kind != KIND_JOB)
+        registry_refresh(backend->registry, parent, timeout_ms);
+}
+
+int backend_vm_info(struct backend *backend, uint64_t vm, struct vm_info *ret_info,
+                    struct rp_error *e)
+{
+    return registry_vm_info(backend->registry, vm, ret_info, e);
+}
+
+int backend_vm_xml(struct backend *backend, uint64_t vm, char **ret_xml, struct rp_error *e)
+{
+    return registry_vm_xml(backend->registry, vm, ret_xml, e);
+}
+
+int backend_refpoint_info(struct backend *backend, uint64_t refpoint,
+                          struct refpoint_info *ret_info, struct rp_error *e)
+{
+    return registry_refpoint_info(backend->registry, refpoint, ret_info, e);
+}
+
+int backend_refpoint_xml(struct backend *backend, uint64_t refpoint, char **ret_xml,
+                         struct rp_error *e)
+{
+    return registry_refpoint_xml(backend->registry, refpoint, ret_xml, e);
+}
+
+bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint)
+{
+    return registry_is_held(backend->registry, refpoint);
+}
+
+/* ---- jobs ---- */
+
+int backend_job_info(struct backend *backend, uint64_t serial, struct job_info *ret_info,
+                     struct rp_error *e)
+{
+    return rp_serial_kind(serial) == KIND_JOB ? job_get_info(backend->queue, serial, ret_info, e)
+                                              : order_get_info(&backend->desk, serial, ret_info, e);
+}
+
+int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
+                      int *ret_result)
+{
+    return rp_serial_kind(serial) == KIND_JOB
+               ? job_get_state(backend->queue, serial, ret_state, ret_result)
+               : order_get_state(&backend->desk, serial, ret_state, ret_result);
+}
+
+int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e)
+{
+    if (rp_serial_kind(serial) != KIND_JOB)
+        serial = job_last_of(backend->queue, serial);
+    return serial ? job_cancel(backend->queue, serial, e) : 0;
+}
+
+/* ---- reference points ---- */
+
+int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *name,
+                            const struct caller *caller __attribute__((unused)),
+                            uint64_t *ret_refpoint, struct rp_error *e)
+{
+    return registry_create(backend->registry, vm, name, ret_refpoint, e);
+}
+
+int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct rp_error *e)
+{
+    return registry_delete(backend->registry, refpoint, e);
+}
+
+int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e)
+{
+    return registry_release(backend->registry, refpoint, e);
+}
+
+/* ---- exports ---- */
+
+int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, struct rp_error *e)
+{
+    return order_print_template(&backend->desk, owner, out, e);
+}
+
+int backend_export_may_begin(struct backend *backend, uint64_t owner, struct rp_error *e)
+{
+    return order_may_begin(&backend->desk, owner, e);
+}
+
+void backend_export_receiving(struct backend *backend, uint64_t owner, int delta)
+{
+    order_receiving(&backend->desk, owner, delta);
+}
+
+int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         struct rp_error *e)
+{
+    return order_check(&backend->desk, owner, text, length, whole, caller, ret_settings, e);
+}
+
+void backend_export_refused(struct backend *backend, uint64_t owner, const struct rp_error *e)
+{
+    order_refused(&backend->desk, owner, e);
+}
+
+int backend_export_start(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         const struct caller *caller, uint64_t *ret_job, struct rp_error *e)
+{
+    return order_start(&backend->desk, owner, text, length, caller, ret_job, e);
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The service, as the file tree sees it: the only header of backend/ that fs/ includes.
+ *
+ * Objects (VMs, reference points, jobs) belong to the backend. Outside they are known by their
+ * serial, a number that is never used again while the backend is open; what is known about one is
+ * handed out as a snapshot by value, which the caller clears. A serial whose object has gone
+ * answers -ENOENT everywhere, whenever it is used.
+ *
+ * Two kinds of function, told apart below:
+ *   memory   answers from what is known, never waits for libvirt, a disk or a network; cheap.
+ *   slow     may wait for libvirt or a file system; bounded where the other side lets us, so a
+ *            mount must not call it from a thread that others need.
+ * All may be called from any thread. All functions that can fail return 0 or a negative errno and
+ * fill *e (see error.h); outputs (ret_*) are untouched on failure.
+ */
+#ifndef REFPOINTFS_BACKEND_H
+#define REFPOINTFS_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "error.h"
+
+struct backend;
+
+/* The low two bits of a serial name the kind of its object; the service itself is serial 0. */
+enum rp_kind { KIND_SERVICE = 0, KIND_VM = 1, KIND_REFPOINT = 2, KIND_JOB = 3 };
+
+static inline enum rp_kind rp_serial_kind(uint64_t serial)
+{
+    return (enum rp_kind)(serial & 3);
+}
+
+/* What changed, in the event callback: bits. */
+enum topic {
+    TOPIC_LIST = 1, /* children came or went: VMs (serial 0), reference points (of a VM), jobs */
+    TOPIC_INFO = 2, /* the object's info or XML */
+    TOPIC_HOLD = 4, /* a reference point's hold began or ended */
+    TOPIC_JOB = 8,  /* state, result or progress of a job: sent for the job and for its owner */
+    TOPIC_GONE = 16 /* the object is gone; its serial will not come back */
+};
+
+struct backend_options {
+    const char *uri;          /* NULL = libvirt's default */
+    const char *state_dir;    /* what must survive a restart; made if missing */
+    const char *run_dir;      /* sockets of holds; made if missing; QEMU must be able to reach it */
+    const char *scratch_dir;  /* old data of held disks; NULL = inside state_dir */
+    unsigned hold_seconds;    /* a hold not used for this long ends */
+    unsigned jobs;            /* exports that run at once; others wait in the queue */
+    uint64_t bandwidth_bytes; /* per second and job, where the settings say nothing; 0 = no limit */
+};
+
+struct backend_events {
+    /*
+     * Something about `serial` changed. Called without any lock of the backend, from its threads;
+     * may call memory functions, must not call slow ones.
+     */
+    void (*changed)(void *opaque, uint64_t serial, unsigned topics);
+    void *opaque;
+};
+
+/*
+ * Opens the service and starts its threads. Does not wait for the first connection to succeed when
+ * the hypervisor is merely unreachable: the tree then comes up empty, service/info says why, and
+ * the connection is tried again until it comes back. Slow.
+ */
+int backend_open(const struct backend_options *options, const struct backend_events *events,
+                 struct backend **ret_backend, struct rp_error *e);
+
+/*
+ * Refuses new jobs, cancels running ones, ends holds, joins every thread and frees everything.
+ * No event is sent after it returned. NULL is allowed. Slow.
+ */
+void backend_close(struct backend *backend);
+
+/* ---- who asks ---- */
+
+#define CALLER_GROUPS_MAX 64
+
+/* The process behind a file operation; what it may not do, is not done for it. */
+struct caller {
+    uid_t uid;
+    gid_t gid;
+    pid_t pid;
+    size_t ngroups;
+    gid_t groups[CALLER_GROUPS_MAX]; /* supplementary groups; more are left out: fewer rights */
+};
+
+/* ---- directories: memory ---- */
+
+#define RP_NAME_SIZE 256
+
+struct child {
+    uint64_t serial;
+    struct timespec changed; /* VM: its last change; refpoint: its instant; job: last change */
+    char name[RP_NAME_SIZE];
+};
+
+/* The object itself, as its parent lists it. */
+int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_child);
+
+/*
+ * Children of `parent`: kind KIND_VM or KIND_JOB of serial 0, KIND_REFPOINT of a VM.
+ * backend_children() gives up to `max` of them, ascending by serial, from the first whose serial is
+ * greater than `after` (0 to begin), and returns how many; 0 = no more, or parent gone. Children
+ * that come and go between two calls are listed or not; those that stay are listed once.
+ */
+int backend_child(struct backend *backend, uint64_t parent, enum rp_kind kind, const char *name,
+                  uint64_t *ret_serial);
+size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind kind, uint64_t after,
+                        struct child *ret_children, size_t max);
+
+/* True when the list of children, which libvirt sends no events for, is older than a second. */
+bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind);
+
+/*
+ * Brings the list up to date, waiting `timeout_ms` at most; then what is known will do. Any number
+ * of callers share one request to libvirt. Slow.
+ */
+void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
+                     unsigned timeout_ms);
+
+/* ---- snapshots: memory ---- */
+
+struct service_info {
+    char *uri;
+    bool connected;
+    char *connection; /* "connected", or the sentence why not */
+    char *libvirt;    /* versions as "9.0.0"; "" while unknown */
+    char *hypervisor; /* "QEMU 7.2.22"; "" while unknown */
+    bool can_hold;    /* the driver has backup jobs: a reference point can be held and exported */
+    size_t vms, refpoints, holds, jobs_queued, jobs_running, jobs_ended;
+    uint64_t rpcs; /* calls made to libvirt so far */
+    struct timespec started;
+};
+int backend_service_info(struct backend *backend, struct service_info *ret_info,
+                         struct rp_error *e);
+void service_info_clear(struct service_info *info);
+
+/* The options in force, defaults filled in; borrowed, valid until backend_close(). */
+const struct backend_options *backend_options_in_force(struct backend *backend);
+
+struct vm_disk {
+    char *target;        /* "vda" */
+    char *source;        /* file or device; "" if none */
+    char *format;        /* "qcow2" */
+    uint64_t size_bytes; /* virtual size; 0 = not known yet */
+    bool tracked;        /* can carry reference points */
+    char *why_not;       /* when not tracked: the reason; else "" */
+};
+
+struct vm_info {
+    char *name;
+    char *uuid;
+    const char *state; /* "running", "paused", "shut off", ... static */
+    bool persistent;
+    char *held;         /* the reference point that is held, or "" */
+    char *last_refusal; /* of mkdir, rmdir, hold: "NUMBER sentence", or "" */
+    size_t ndisks;
+    struct vm_disk *disks;
+    struct timespec changed;
+};
+int backend_vm_info(struct backend *backend, uint64_t vm, struct vm_info *ret_info,
+                    struct rp_error *e);
+void vm_info_clear(struct vm_info *info);
+
+/* The definition; freed by the caller. */
+int backend_vm_xml(struct backend *backend, uint64_t vm, char **ret_xml, struct rp_error *e);
+
+enum refpoint_health { HEALTH_UNKNOWN, HEALTH_OK, HEALTH_BROKEN };
+
+struct refpoint_disk {
+    char *target;
+    enum refpoint_health health;
+    bool has_changed_bytes;
+    uint64_t changed_bytes; /* written since the instant, as last asked; rounded up to clusters */
+    char *base;             /* while held: base of this disk's delta, "" = none: held in full */
+    char *why_full;         /* while held in full though the VM has older points; else "" */
+};
+
+struct refpoint_info {
+    char *name;
+    char *vm;
+    char *instance_id;
+    char *parent; /* "" for the first */
+    struct timespec created;
+    int consistency_level; /* 1 application, 2 crash consistent */
+    bool held;
+    struct timespec hold_expires; /* while held and not in use; tv_sec 0 = not running out */
+    size_t ndisks;
+    struct refpoint_disk *disks;
+    char *last_export; /* directory of the last completed export, or "" */
+};
+int backend_refpoint_info(struct backend *backend, uint64_t refpoint,
+                          struct refpoint_info *ret_info, struct rp_error *e);
+void refpoint_info_clear(struct refpoint_info *info);
+
+int backend_refpoint_xml(struct backend *backend, uint64_t refpoint, char **ret_xml,
+                         struct rp_error *e);
+
+/* Whether its instant's data is held right now. */
+bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint);
+
+/* CIM's JobState numbers where CIM has one; 0 and 1 are ours and shown as job_state=0. */
+enum job_state {
+    JOB_NONE = 0,
+    JOB_RECEIVING = 1, /* settings are being written */
+    JOB_NEW = 2,       /* queued */
+    JOB_STARTING = 3,
+    JOB_RUNNING = 4,
+    JOB_SUSPENDED = 5,
+    JOB_SHUTTING_DOWN = 6,
+    JOB_COMPLETED = 7,
+    JOB_TERMINATED = 8, /* cancelled */
+    JOB_KILLED = 9,     /* the service died */
+    JOB_EXCEPTION = 10, /* failed, or refused */
+};
+
+static inline bool job_state_has_ended(enum job_state state)
+{
+    return state == JOB_NONE || state >= JOB_COMPLETED;
+}
+
+enum job_exact { EXACT_UNKNOWN, EXACT_NO, EXACT_YES };
+
+struct job_info {
+    uint64_t id; /* 0: no job (state none, receiving, or a refusal) */
+    char *vm;
+    char *refpoint; /* "" for an export of the VM as it is */
+    enum job_state state;
+    bool has_result; /* false only for JOB_NONE */
+    int result;
+    char *error; /* one sentence, or "" */
+    uint64_t bytes_done, bytes_total;
+    uint64_t rate_bytes;    /* per second, over the last seconds */
+    struct timespec moment; /* the instant the data shows; tv_sec 0 = not known yet */
+    enum job_exact exact;
+    struct timespec submitted, started, ended; /* tv_sec 0 = not yet */
+    char *export_directory;
+    uid_t caller_uid;
+    bool has_caller;
+    bool cancel_requested;
+    char *settings;     /* the INI as understood; "" if there is none */
+    char *last_refusal; /* "NUMBER sentence" of the newest refused text, or "" */
+};
+
+/*
+ * `serial` is a job, or the reference point or VM whose last export is asked for. Those always
+ * answer: JOB_NONE before the first export; JOB_RECEIVING while settings are being written;
+ * JOB_EXCEPTION with the refusal's result after one, when no job runs.
+ */
+int backend_job_info(struct backend *backend, uint64_t serial, struct job_info *ret_info,
+                     struct rp_error *e);
+void job_info_clear(struct job_info *info);
+
+/* State and result alone, for waiters: no strings. */
+int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
+                      int *ret_result);
+
+/* ---- verbs on reference points: slow ---- */
+
+/*
+ * Makes reference point `name` on every disk of the VM that can carry one, and holds it, in one
+ * virDomainBackupBegin(); on a driver without backup jobs, a plain checkpoint. A refusal is
+ * remembered in vm_info.last_refusal. RESULT_IN_USE: the VM is held already or has a foreign
+ * backup job; RESULT_INVALID_PARAMETER: the name is not one libvirt takes; -EEXIST (with
+ * RESULT_INVALID_PARAMETER): the name exists.
+ */
+int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *name,
+                            const struct caller *caller, uint64_t *ret_refpoint,
+                            struct rp_error *e);
+
+/* Ends its hold if any and deletes checkpoint and bitmaps. RESULT_IN_USE while its job runs. */
+int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct rp_error *e);
+
+/* Lets go of the held data; nothing to do when it is not held. RESULT_IN_USE while its job runs. */
+int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e);
+
+/* ---- exports; `owner` is a reference point (later also a VM) ---- */
+
+/* Prints what reading `export` gives: comments only. Memory. */
+int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, struct rp_error *e);
+
+/*
+ * May settings be written now? RESULT_IN_USE while a job of the owner's VM is queued or runs.
+ * Memory. Not remembered as a refusal: the caller decides (backend_export_refused()).
+ */
+int backend_export_may_begin(struct backend *backend, uint64_t owner, struct rp_error *e);
+
+/* A writer has text in hand (+1) or let go of it (-1): state=receiving between. Memory. */
+void backend_export_receiving(struct backend *backend, uint64_t owner, int delta);
+
+/*
+ * Would this text be accepted? With `whole` false only its complete lines are judged. No side
+ * effects. *ret_settings is the number of settings seen. Slow (looks at directories).
+ */
+int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         struct rp_error *e);
+
+/* Remembers a refusal so that job/status shows it. Never disturbs a running job. Memory. */
+void backend_export_refused(struct backend *backend, uint64_t owner, const struct rp_error *e);
+
+/*
+ * Checks the whole text once more and queues the job; a text without a setting starts nothing and
+ * is no error (*ret_job = 0). A failure is remembered as a refusal by itself. Slow.
+ */
+int backend_export_start(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         const struct caller *caller, uint64_t *ret_job, struct rp_error *e);
+
+/* `serial` as for backend_job_info(). Nothing to do when the job has ended. Memory. */
+int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e);
+
+#endif

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The copy's reading end and its conduct: cuts the file into blocks, has each filled in place (by
+ * the target with metadata, by the source with data), hands them to the writer and the hasher, and
+ * watches time, bandwidth and cancel meanwhile. Knows the layout of no format and no file system.
+ * Runs in the export's worker; see copy.h for the other threads.
+ */
+#include "copy.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hasher.h"
+#include "ring.h"
+#include "writer.h"
+
+_Static_assert(COPY_SHA256_BYTES == HASHER_SHA256_BYTES, "one digest");
+
+/* Measured: shorter writes leave the disk idle between two, longer ones the reader waiting. */
+#define BLOCK_BYTES (2u << 20)
+#define BLOCKS      12u
+
+/* Measured: shorter reads cost more per byte; longer ones wait longer for their first. */
+#define READ_BYTES (1u << 20)
+
+/* Measured: two long reads on each connection keep server and socket busy; more only grow the
+ * server's memory. Short ones may be as many as the source has slots for. */
+#define IN_FLIGHT_BYTES_PER_CONNECTION (2u * READ_BYTES)
+
+/*
+ * One read of this size, thrown away, before a copy of at least that much: the server allocates
+ * a buffer per request, and until glibc's malloc has seen a large one freed, it maps and unmaps
+ * each: page faults that took a third of the time. Costs some milliseconds.
+ */
+#define WARM_UP_BYTES      (8u << 20)
+#define WARM_UP_FROM_BYTES (UINT64_C(256) << 20)
+
+#define TICK_MS 100
+
+/* A limited copy may catch up after a delay by at most this much, and reads in pieces of this
+ * much: within any two seconds both together are 2 % . */
+#define BURST_NS  20000000u
+#define SECOND_NS 1000000000u
+
+/* One read under way. */
+struct read {
+    struct copy *copy;
+    struct ring_block *block;
+    uint64_t offset;
+    size_t length;
+    struct read *next;
+};
+
+struct copy {
+    const struct copy_params *params;
+    struct ring *ring;
+    struct writer writer;
+    struct hasher hasher;
+    pthread_t writer_thread, hasher_thread;
+    unsigned threads; /* how many of the two are started */
+
+    struct read *reads, *free_reads;
+    void *warm_up; /* what a warm-up reads into */
+    size_t bytes_in_flight, in_flight_max, piece_max;
+    uint64_t bytes_read;
+
+    /* Where filling stands. */
+    struct ring_block *block; /* the one being filled, or NULL */
+    size_t block_end;         /* how long it will be */
+    uint64_t file_at;         /* the block's end in the file: where the next one begins */
+    struct plan_run run;      /* what is left of the run of data being read */
+    uint64_t guest_at;        /* where the run after it is looked for */
+    uint64_t padding;         /* zeros to come, after the last cluster of a disk that ends in it */
+    bool filled;              /* there are no more blocks */
+    bool starved;             /* the ring is full */
+
+    uint64_t pace_ns; /* when the limit allows the next read */
+    uint64_t checked_ns, moved_ns, activity;
+    int rc; /* of a read that failed, which `error` describes */
+    struct rp_error error;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+}
+
+static size_t min_size(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+/* ---- bandwidth: a clock that each read advances by the time its bytes are worth ---- */
+
+/* How long until the next read is allowed, in ns. */
+static uint64_t pace_delay(const struct copy *c, uint64_t now)
+{
+    return c->params->bandwidth_bytes && c->pace_ns > now ? c->pace_ns - now : 0;
+}
+
+static void pace_take(struct copy *c, size_t bytes)
+{
+    uint64_t now;
+
+    if (!c->params->bandwidth_bytes)
+        return;
+    now = now_ns();
+    if (c->pace_ns + BURST_NS < now)
+        c->pace_ns = now - BURST_NS;
+    c->pace_ns += (uint64_t)((double)bytes * SECOND_NS / (double)c->params->bandwidth_bytes);
+}
+
+/* The longest read: a limited copy reads in pieces that a burst allows. */
+static size_t find_piece_max(const struct copy_params *params)
+{
+    size_t unit = source_read_unit_bytes(params->source);
+    size_t max = min_size(source_max_read_bytes(params->source), READ_BYTES);
+    uint64_t burst = params->bandwidth_bytes / (SECOND_NS / BURST_NS);
+
+    if (unit < RING_ALIGN_BYTES)
+        unit = min_size(RING_ALIGN_BYTES, max);
+    if (params->bandwidth_bytes && burst < max)
+        max = (size_t)burst;
+    return max > unit ? max - max % unit : unit;
+}
+
+/* ---- filling blocks ---- */
+
+static void read_done(void *opaque, int err)
+{
+    struct read *read = opaque;
+    struct copy *c = read->copy;
+
+    if (err && c->rc == 0)
+        c->rc = rp_fail_errno(&c->error, err, "reading at %llu", (unsigned long long)read->offset);
+    if (!err)
+        c->bytes_read += read->length;
+    c->moved_ns = now_ns();
+    c->bytes_in_flight -= read->length;
+    read->block->reads--;
+    read->next = c->free_reads;
+    c->free_reads = read;
+}
+
+/* Whatever became of it: an error will show again where it counts. */
+static void warm_up_done(void *opaque, int err)
+{
+    struct copy *c = opaque;
+
+    (void)err;
+    c->moved_ns = now_ns();
+}
+
+static int start_warm_up(struct copy *c, struct rp_error *e)
+{
+    const struct copy_params *p = c->params;
+    struct plan_run run;
+
+    if (p->bandwidth_bytes || plan_data_bytes(p->plan) < WARM_UP_FROM_BYTES ||
+        source_max_read_bytes(p->source) < WARM_UP_BYTES || !plan_next_data(p->plan, 0, &run) ||
+        plan_size_bytes(p->plan) - run.offset_bytes < WARM_UP_BYTES)
+        return 0;
+    c->warm_up = malloc(WARM_UP_BYTES);
+    if (!c->warm_up)
+        return rp_fail_memory(e);
+    return source_read(p->source, c->warm_up, WARM_UP_BYTES, run.offset_bytes, warm_up_done, c, e);
+}
+
+static bool may_read(const struct copy *c)
+{
+    return c->free_reads && source_in_flight(c->params->source) < source_slots(c->params->source) &&
+           c->bytes_in_flight < c->in_flight_max && pace_delay(c, now_ns()) == 0;
+}
+
+static int start_read(struct copy *c, size_t length, struct rp_error *e)
+{
+    struct ring_block *block = c->block;
+    struct read *read = c->free_reads;
+    int rc;
+
+    *read = (struct read){.copy = c,
+                          .block = block,
+                          .offset = c->run.offset_bytes,
+                          .length = length,
+                          .next = read->next};
+    rc = source_read(c->params->source, block->data + block->length, length, c->run.offset_bytes,
+                     read_done, read, e);
+    if (rc < 0)
+        return rc;
+    c->free_reads = read->next;
+    c->bytes_in_flight += length;
+    pace_take(c, length);
+    block->reads++;
+    block->length += length;
+    block->source_bytes += length;
+    c->run.offset_bytes += length;
+    c->run.length_bytes -= length;
+    return 0;
+}
+
+/* The next run of data; after one that ends within the disk's last cluster come zeros. */
+static bool next_run(struct copy *c)
+{
+    uint64_t end;
+
+    if (!plan_next_data(c->params->plan, c->guest_at, &c->run))
+        return false;
+    end = c->guest_at = c->run.offset_bytes + c->run.length_bytes;
+    if (c->params->layout->packed)
+        c->padding = -end & (plan_cluster_bytes(c->params->plan) - 1);
+    return true;
+}
+
+/* Where the next block of the file begins, and how long it is; false at the end. A block ends at a
+ * multiple of BLOCK_BYTES, and where the file has a hole. */
+static bool next_block(struct copy *c, uint64_t *ret_offset, size_t *ret_length)
+{
+    const struct target_layout *layout = c->params->layout;
+    uint64_t offset = c->file_at, left;
+
+    if (layout->packed || offset < layout->metadata_bytes) {
+        left = layout->file_bytes - offset;
+    } else {
+        if (c->run.length_bytes == 0 && !next_run(c))
+            return false;
+        offset = layout->data_offset + c->run.offset_bytes;
+        left = c->run.length_bytes;
+    }
+    *ret_offset = offset;
+    *ret_length = min_size(left, BLOCK_BYTES - offset % BLOCK_BYTES);
+    return left > 0;
+}
+
+/* False when there is none to be had now, or no more at all. */
+static bool begin_block(struct copy *c)
+{
+    uint64_t offset;
+    size_t length;
+
+    if (!next_block(c, &offset, &length)) {
+        c->filled = true;
+        return false;
+    }
+    c->block = ring_claim(c->ring);
+    c->starved = !c->block;
+    if (c->starved)
+        return false;
+    c->block->offset = offset;
+    c->block_end = length;
+    c->file_at = offset + length;
+    return true;
+}
+
+/* Puts the next piece into the block: metadata, data or zeros. Sets *ret_wait when it must wait. */
+static int fill_piece(struct copy *c, bool *ret_wait, struct rp_error *e)
+{
+    const struct copy_params *p = c->params;
+    struct ring_block *block = c->block;
+    uint64_t at = block->offset + block->length;
+    size_t left = c->block_end - block->length, n;
+
+    if (at < p->layout->metadata_bytes) {
+        n = min_size(left, p->layout->metadata_bytes - at);
+        p->ops->render(p->target, at, block->data + block->length, n);
+        block->length += n;
+        return 0;
+    }
+    if (c->run.length_bytes > 0 || (c->padding == 0 && next_run(c))) {
+        *ret_wait = !may_read(c);
+        if (*ret_wait)
+            return 0;
+        return start_read(c, min_size(min_size(left, c->piece_max), c->run.length_bytes), e);
+    }
+    if (c->padding == 0)
+        return rp_fail(e, RESULT_FAILED, "the layout has more data than the plan");
+    n = min_size(left, c->padding);
+    memset(block->data + block->length, 0, n);
+    block->length += n;
+    c->padding -= n;
+    return 0;
+}
+
+/* Starts all that can be started now. */
+static int fill_blocks(struct copy *c, struct rp_error *e)
+{
+    bool wait = false;
+
+    while (!c->filled && !wait) {
+        int rc;
+
+        if (!c->block && !begin_block(c))
+            return 0;
+        rc = fill_piece(c, &wait, e);
+        if (rc < 0)
+            return rc;
+        if (c->block->length == c->block_end) {
+            c->block->sealed = true;
+            c->block = NULL;
+        }
+    }
+    return 0;
+}
+
+/* ---- the watch ---- */
+
+/* Tells how far the copy is, and asks whether to go on. */
+static int check_caller(struct copy *c, const struct ring_progress *progress, struct rp_error *e)
+{
+    const struct copy_params *p = c->params;
+    uint64_t now = now_ns();
+
+    /* Half a tick: what is asked for after every wait comes round in time. */
+    if (now - c->checked_ns < TICK_MS / 2 * (uint64_t)1000000)
+        return 0;
+    c->checked_ns = now;
+    if (p->progress)
+        p->progress(p->opaque, progress->written_bytes);
+    return p->check ? p->check(p->opaque, e) : 0;
+}
+
+static int check_stall(struct copy *c, const struct ring_progress *progress, struct rp_error *e)
+{
+    bool reading = source_in_flight(c->params->source) > 0;
+    uint64_t now = now_ns();
+
+    if (progress->activity != c->activity || (progress->idle && !reading))
+        c->moved_ns = now;
+    c->activity = progress->activity;
+    if (now - c->moved_ns < (uint64_t)c->params->stall_ms * 1000000)
+        return 0;
+    return rp_fail(e, RESULT_TIMEOUT, "nothing was %s for %u ms, after %llu bytes",
+                   reading ? "read" : "written", c->params->stall_ms,
+                   (unsigned long long)progress->written_bytes);
+}
+
+/* Waits for something to happen: for reads, or when there are none left, for the threads. */
+static int wait_for_work(struct copy *c, struct rp_error *e)
+{
+    struct pollfd fd = {.fd = ring_wake_fd(c->ring), .events = POLLIN};
+    uint64_t delay_ms = (pace_delay(c, now_ns()) + 999999) / 1000000;
+    int timeout_ms = delay_ms > 0 && delay_ms < TICK_MS / 2 ? (int)delay_ms : TICK_MS / 2;
+    int rc = 0;
+
+    if (c->filled && source_in_flight(c->params->source) == 0)
+        poll(&fd, 1, timeout_ms);
+    else
+        rc = source_wait(c->params->source, c->starved ? fd.fd : -1, timeout_ms, e);
+    if (c->starved || c->filled)
+        ring_clear_wake(c->ring);
+    return rc;
+}
+
+static int step(struct copy *c, bool *ret_finished, struct rp_error *e)
+{
+    struct ring_progress progress;
+    int rc = fill_blocks(c, e);
+
+    if (rc < 0)
+        return rc;
+    ring_publish(c->ring);
+    if (c->filled && source_in_flight(c->params->source) == 0)
+        ring_end(c->ring);
+    rc = wait_for_work(c, e);
+    if (rc < 0)
+        return rc;
+    if (c->rc < 0) {
+        if (e)
+            *e = c->error;
+        return c->rc;
+    }
+    ring_get_progress(c->ring, &progress);
+    if (progress.failed)
+        return ring_error(c->ring, e);
+    *ret_finished = progress.running == 0;
+    rc = check_stall(c, &progress, e);
+    return rc < 0 ? rc : check_caller(c, &progress, e);
+}
+
+/* ---- beginning and end ---- */
+
+/* Signals are for the threads of the mount, not for these. */
+static int start_thread(struct copy *c, pthread_t *thread, void *(*run)(void *), void *opaque,
+                        struct rp_error *e)
+{
+    sigset_t all, before;
+    int err;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = pthread_create(thread, NULL, run, opaque);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (err)
+        return rp_fail_errno(e, err, "starting a thread");
+    c->threads++;
+    return 0;
+}
+
+static int copy_start(struct copy *c, struct rp_error *e)
+{
+    const struct copy_params *p = c->params;
+    unsigned slots = source_slots(p->source);
+    int rc = ring_new(BLOCK_BYTES, BLOCKS, p->checksum ? 2 : 1, &c->ring, e);
+
+    if (rc < 0)
+        return rc;
+    c->reads = calloc(slots, sizeof *c->reads);
+    if (!c->reads)
+        return rp_fail_memory(e);
+    for (unsigned i = 0; i < slots; i++) {
+        c->reads[i].next = c->free_reads;
+        c->free_reads = &c->reads[i];
+    }
+    c->in_flight_max = source_connections(p->source) * (size_t)IN_FLIGHT_BYTES_PER_CONNECTION;
+    c->piece_max = find_piece_max(p);
+    c->pace_ns = c->moved_ns = c->checked_ns = now_ns();
+    c->writer = (struct writer){.ring = c->ring, .fd = p->fd, .file_bytes = p->layout->file_bytes};
+    c->hasher = (struct hasher){.ring = c->ring, .file_bytes = p->layout->file_bytes};
+    rc = start_thread(c, &c->writer_thread, writer_run, &c->writer, e);
+    if (rc == 0 && p->checksum)
+        rc = start_thread(c, &c->hasher_thread, hasher_run, &c->hasher, e);
+    return rc < 0 ? rc : start_warm_up(c, e);
+}
+
+/*
+ * What an error left under way would be written to buffers that are about to go. A server that
+ * answers gets the time to do so, which is kind to it (nbdkit does not survive a client that leaves
+ * in the middle of a reply) and keeps the source; one that does not loses the connection.
+ */
+static void end_reads(struct copy *c)
+{
+    struct source *source = c->params->source;
+    uint64_t deadline = now_ns() + SECOND_NS;
+
+    while (source_in_flight(source) > 0 && now_ns() < deadline)
+        if (source_wait(source, -1, TICK_MS, NULL) < 0)
+            break;
+    if (source_in_flight(source) > 0)
+        source_drop(source);
+}
+
+static void copy_stop(struct copy *c)
+{
+    end_reads(c);
+    if (c->threads > 0)
+        pthread_join(c->writer_thread, NULL);
+    if (c->threads > 1)
+        pthread_join(c->hasher_thread, NULL);
+    ring_free(c->ring);
+    free(c->reads);
+    free(c->warm_up);
+}
+
+int copy_run(const struct copy_params *params, struct copy_stats *ret_stats, struct rp_error *e)
+{
+    struct copy c = {.params = params};
+    struct rp_error error = RP_ERROR_INIT;
+    bool finished = false;
+    int rc = copy_start(&c, &error);
+
+    while (rc == 0 && !finished)
+        rc = step(&c, &finished, &error);
+    if (rc < 0 && c.ring) {
+        ring_fail(c.ring, &error); /* unless a thread was first */
+        rc = ring_error(c.ring, &error);
+    }
+    copy_stop(&c);
+    if (rc < 0) {
+        if (e)
+            *e = error;
+        return rc;
+    }
+    if (params->progress)
+        params->progress(params->opaque, plan_data_bytes(params->plan));
+    ret_stats->bytes_read = c.bytes_read;
+    ret_stats->bytes_written = c.writer.bytes_written;
+    memcpy(ret_stats->sha256, c.hasher.sha256, sizeof ret_stats->sha256);
+    return 0;
+}

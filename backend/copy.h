@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The copy of one disk: plan + source -> target's layout -> file, pipelined.
+ *
+ * NOTES ON THE THREAD MODEL. copy_run() is called by the export's worker, which alone drives the
+ * source. Beside it run, for the duration of the call, one writer thread (pwrite, O_DIRECT where
+ * the file system has it) and one hashing thread (only when a checksum is asked for). They share a
+ * ring of aligned blocks: block n of the file is filled by NBD reads straight into place, written
+ * and hashed, and its buffer used again when both are done. That ring is the back-pressure: the
+ * reader cannot be further ahead than it is long, and memory does not grow with the disk.
+ */
+#ifndef REFPOINTFS_COPY_H
+#define REFPOINTFS_COPY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "plan.h"
+#include "source.h"
+#include "target.h"
+
+#define COPY_SHA256_BYTES 32
+
+struct copy_params {
+    struct source *source;
+    const struct plan *plan;
+    const struct target_ops *ops;
+    struct target *target;
+    const struct target_layout *layout;
+    int fd;                   /* the empty output file, open for writing; not closed */
+    bool checksum;            /* compute the SHA-256 of the whole file */
+    uint64_t bandwidth_bytes; /* bytes per second read from the source; 0 = no limit */
+    unsigned stall_ms;        /* no byte read or written for this long: RESULT_TIMEOUT */
+    /* `progress` is called now and then with the plan's data bytes that are written so far, and
+     * with all of them before a copy succeeds. May be NULL. */
+    void (*progress)(void *opaque, uint64_t bytes_done);
+    /* Asked at least every 100 ms; a non-zero return (a -errno, *e filled) ends the copy. May be
+     * NULL. */
+    int (*check)(void *opaque, struct rp_error *e);
+    void *opaque;
+};
+
+struct copy_stats {
+    unsigned char sha256[COPY_SHA256_BYTES]; /* valid if params->checksum */
+    uint64_t bytes_read;                     /* from the source */
+    uint64_t bytes_written;                  /* to the file; holes are not counted */
+};
+
+/*
+ * Copies and fsyncs. On return all threads it started are gone, whatever happened, and nothing is
+ * in flight in the source: reads that an error left under way get a second to end; then the source
+ * is dropped (source.h).
+ * On failure the file's contents are undefined and *ret_stats untouched.
+ *
+ * A time with nothing to wait for (the bandwidth limit) is no stall. A write that the file system
+ * never answers ends in RESULT_TIMEOUT only when it ends at all: the thread in it cannot be left
+ * behind.
+ */
+int copy_run(const struct copy_params *params, struct copy_stats *ret_stats, struct rp_error *e);
+
+#endif

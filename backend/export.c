@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * One export: choose what each disk gets, plan all disks, copy them, and write the manifest last.
+ * Reads the hold with the service's rights and writes with the caller's. One thread: the worker.
+ */
+#include "export.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "copy.h"
+#include "manifest.h"
+#include "outdir.h"
+#include "source.h"
+#include "target.h"
+
+/* QEMU's default, and the granularity its bitmaps have with it. */
+#define EXPORT_CLUSTER_BYTES 65536u
+
+/* Two connections keep QEMU and the writer busy; more gained nothing on any machine measured. */
+#define EXPORT_CONNECTIONS 2
+
+/* A server or a file system that shows no sign of life for this long has failed. */
+#define EXPORT_STALL_MS 60000
+
+struct disk_export {
+    const struct hold_disk *held;
+    bool incremental;
+    char *why;
+    char *file; /* name in the export directory */
+    char *backing;
+    char *backing_format;
+    struct source *source;
+    struct plan *plan;
+    struct target *target;
+    struct target_layout layout;
+    struct copy_stats stats;
+};
+
+struct export
+{
+    const struct export_request *request;
+    const struct target_ops *ops;
+    struct outdir *outdir;
+    size_t ndisks;
+    struct disk_export *disks;
+    uint64_t done_bytes; /* of disks that are finished */
+};
+
+void export_subject_clear(struct export_subject *subject)
+{
+    hold_free(subject->hold);
+    free(subject->fits);
+    free(subject->vm_name);
+    free(subject->uuid);
+    free(subject->refpoint);
+    free(subject->base);
+    free(subject->base_last_export);
+    *subject = (struct export_subject){0};
+}
+
+/* ---- what each disk gets ---- */
+
+static int check_fit(const struct export_subject *subject, const struct export_settings *settings,
+                     size_t index, struct rp_error *e)
+{
+    const struct hold_disk *disk = &subject->hold->disks[index];
+
+    if (!subject->base)
+        return 0;
+    switch (subject->fits[index]) {
+    case FIT_EXACT:
+    case FIT_LARGER:
+        return 0;
+    case FIT_NO_BITMAP:
+        if (settings->if_base_lost == SETTINGS_BASE_LOST_FULL)
+            return 0;
+        return rp_fail(e, RESULT_INVALID_STATE,
+                       "line %u: no delta of disk '%s' since '%s': %s; IfBaseLost=full exports the "
+                       "whole disk",
+                       settings->line[SETTING_BASE_REFPOINT], disk->target, subject->base,
+                       *disk->why_full ? disk->why_full : "it is held in full");
+    case FIT_TOO_SHORT:
+        return rp_fail(e, RESULT_INVALID_STATE,
+                       "line %u: '%s' holds the changes of disk '%s' since '%s' only, not since "
+                       "'%s'; export with BaseReferencePoint=%s, or in full",
+                       settings->line[SETTING_BASE_REFPOINT], subject->refpoint, disk->target,
+                       disk->base, subject->base, disk->base);
+    }
+    return 0;
+}
+
+/* True when the settings want this disk. */
+static bool is_wanted(const struct export_settings *settings, const char *target)
+{
+    for (size_t i = 0; i < settings->ndisks; i++)
+        if (strcmp(settings->disks[i], target) == 0)
+            return true;
+    return settings->ndisks == 0;
+}
+
+static int check_disks(const struct export_subject *subject, const struct export_settings *settings,
+                       struct rp_error *e)
+{
+    for (size_t i = 0; i < settings->ndisks; i++)
+        if (!hold_find_disk(subject->hold, settings->disks[i]))
+            return rp_fail(e, RESULT_INVALID_PARAMETER,
+                           "line %u: reference point '%s' has no disk '%s'",
+                           settings->line[SETTING_DISKS], subject->refpoint, settings->disks[i]);
+    for (size_t i = 0; i < subject->hold->ndisks; i++) {
+        int rc = is_wanted(settings, subject->hold->disks[i].target)
+                     ? check_fit(subject, settings, i, e)
+                     : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int export_check(const struct export_subject *subject, const struct export_settings *settings,
+                 struct rp_error *e)
+{
+    if (settings->compression != SETTINGS_COMPRESSION_NONE)
+        return rp_fail(e, RESULT_NOT_SUPPORTED,
+                       "line %u: Compression is not supported yet; leave it out",
+                       settings->line[SETTING_COMPRESSION]);
+    if (!subject->hold)
+        return rp_fail(e, RESULT_NOT_SUPPORTED,
+                       "reference point '%s' holds no data any more, and a bare one cannot be "
+                       "exported yet; make a new one with mkdir and export that",
+                       subject->refpoint);
+    return check_disks(subject, settings, e);
+}
+
+/* ---- preparations ---- */
+
+/* Why a disk is exported as it is, for the manifest and its reader. */
+static int explain(const struct export_subject *subject, struct disk_export *disk,
+                   enum export_fit fit)
+{
+    int length;
+
+    if (!subject->base)
+        length = asprintf(&disk->why, "no base was asked for");
+    else if (fit == FIT_EXACT)
+        length = asprintf(&disk->why, "changes since %s", subject->base);
+    else if (fit == FIT_LARGER)
+        length = asprintf(&disk->why, "changes since %s, which include those since %s",
+                          disk->held->base, subject->base);
+    else
+        length = asprintf(&disk->why, "full because IfBaseLost=full and %s",
+                          *disk->held->why_full ? disk->held->why_full : "it is held in full");
+    if (length < 0)
+        disk->why = NULL;
+    return length < 0 ? -ENOMEM : 0;
+}
+
+static int choose_disks(struct export *export, struct rp_error *e)
+{
+    const struct export_subject *subject = export->request->subject;
+
+    export->disks = calloc(subject->hold->ndisks + 1, sizeof *export->disks);
+    if (!export->disks)
+        return rp_fail_memory(e);
+    for (size_t i = 0; i < subject->hold->ndisks; i++) {
+        struct disk_export *disk = &export->disks[export->ndisks];
+        enum export_fit fit = subject->base ? subject->fits[i] : FIT_NO_BITMAP;
+
+        disk->held = &subject->hold->disks[i];
+        if (!is_wanted(export->request->settings, disk->held->target))
+            continue;
+        export->ndisks++;
+        disk->incremental = fit == FIT_EXACT || fit == FIT_LARGER;
+        if (explain(subject, disk, fit) < 0 ||
+            asprintf(&disk->file, "%s.%s", disk->held->target, export->ops->format) < 0) {
+            return rp_fail_memory(e);
+        }
+    }
+    return 0;
+}
+
+static bool is_cancelled(void *opaque)
+{
+    const struct export *export = opaque;
+    struct rp_error ignored;
+
+    return export->request->check(export->request->opaque, &ignored) != 0;
+}
+
+/* A cancel or a deadline shows in the modules below as just "cancelled": say which it was. */
+static int reason(struct export *export, int rc, struct rp_error *e)
+{
+    int asked = rc < 0 ? export->request->check(export->request->opaque, e) : 0;
+
+    return asked < 0 ? asked : rc;
+}
+
+static int plan_disk(struct export *export, struct disk_export *disk, struct rp_error *e)
+{
+    const struct source_params params = {
+        .socket_path = export->request->subject->hold->socket_path,
+        .export_name = disk->held->export_name,
+        .bitmap = disk->incremental ? disk->held->bitmap : NULL,
+        .connections = EXPORT_CONNECTIONS,
+        .timeout_ms = EXPORT_STALL_MS,
+        .cancelled = is_cancelled,
+        .opaque = export,
+    };
+    int rc = source_open(&params, &disk->source, e);
+
+    if (rc == 0)
+        rc = source_plan(disk->source, EXPORT_CLUSTER_BYTES, &disk->plan, e);
+    if (rc < 0) {
+        rp_error_prefix(e, "disk '%s': ", disk->held->target);
+        return reason(export, rc, e);
+    }
+    return 0;
+}
+
+/* ---- the base's export ---- */
+
+/* True when this manifest is that of the base: of this VM, of that instant, complete. */
+static bool is_base(const struct manifest *manifest, const struct export_subject *subject)
+{
+    return manifest->result == RESULT_COMPLETED && manifest->exact &&
+           strcmp(manifest->uuid, subject->uuid) == 0 &&
+           strcmp(manifest->refpoint, subject->base) == 0 &&
+           manifest->moment == subject->base_created;
+}
+
+static int set_backing(struct export *export, struct disk_export *disk, const char *base_dir,
+                       const struct manifest_disk *base, struct rp_error *e)
+{
+    char *path;
+
+    if (asprintf(&path, "%s/%s", base_dir, base->file) < 0)
+        return rp_fail_memory(e);
+    disk->backing = outdir_relative(outdir_path(export->outdir), path);
+    disk->backing_format = strdup(base->format);
+    free(path);
+    return disk->backing && disk->backing_format ? 0 : rp_fail_memory(e);
+}
+
+/*
+ * Gives each increment its backing file. Where the base was exported is either said in the
+ * settings, and then it must fit, or remembered, and then an export that has moved or changed
+ * leaves the increments without backing file, which is right too, only less handy.
+ */
+static int use_base_export(struct export *export, const char *base_dir,
+                           const struct manifest *manifest, bool demanded, struct rp_error *e)
+{
+    const struct export_subject *subject = export->request->subject;
+
+    if (!is_base(manifest, subject))
+        return demanded
+                   ? rp_fail(e, RESULT_INVALID_PARAMETER,
+                             "line %u: '%s' holds no export of reference point '%s' of this VM",
+                             export->request->settings->line[SETTING_BASE_EXPORT_DIRECTORY],
+                             base_dir, subject->base)
+                   : 0;
+    for (size_t i = 0; i < export->ndisks; i++) {
+        struct disk_export *disk = &export->disks[i];
+        const struct manifest_disk *base = manifest_find_disk(manifest, disk->held->target);
+        int rc;
+
+        if (!disk->incremental || !base || base->size_bytes > plan_size_bytes(disk->plan))
+            continue;
+        rc = set_backing(export, disk, base_dir, base, e);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int find_base_export(struct export *export, struct rp_error *e)
+{
+    const struct export_request *request = export->request;
+    const char *asked = request->settings->base_export_directory;
+    const char *where = asked ? asked : request->subject->base_last_export;
+    struct manifest manifest;
+    char *directory = NULL, *text = NULL;
+    size_t length;
+    int rc;
+
+    if (!request->subject->base || !*where)
+        return 0;
+    rc = outdir_resolve(where, request->caller, &directory, e);
+    if (rc == 0)
+        rc = outdir_read(directory, OUTDIR_MANIFEST, MANIFEST_MAX_BYTES, request->caller, &text,
+                         &length, e);
+    if (rc == 0)
+        rc = manifest_parse(text, length, &manifest, e);
+    if (rc == 0) {
+        rc = use_base_export(export, directory, &manifest, asked != NULL, e);
+        manifest_clear(&manifest);
+    } else if (!asked && rc != -ENOMEM) {
+        rc = 0;
+    }
+    free(directory);
+    free(text);
+    return rc;
+}
+
+static int open_targets(struct export *export, uint64_t *ret_total_bytes, struct rp_error *e)
+{
+    uint64_t total = 0;
+
+    for (size_t i = 0; i < export->ndisks; i++) {
+        struct disk_export *disk = &export->disks[i];
+        const struct target_params params = {disk->backing, disk->backing_format};
+        int rc = outdir_refuse_existing(export->outdir, disk->file, e);
+
+        if (rc == 0)
+            rc = export->ops->open(disk->plan, &params, &disk->target, &disk->layout, e);
+        if (rc < 0)
+            return rc;
+        total += plan_data_bytes(disk->plan);
+    }
+    *ret_total_bytes = total;
+    return 0;
+}
+
+static int prepare(struct export *export, struct rp_error *e)
+{
+    const struct export_request *request = export->request;
+    uint64_t total = 0;
+    int rc = export_check(request->subject, request->settings, e);
+
+    if (rc == 0)
+        rc = choose_disks(export, e);
+    if (rc == 0)
+        rc = outdir_open(request->settings->export_directory, request->caller, &export->outdir, e);
+    for (size_t i = 0; i < export->ndisks && rc == 0; i++)
+        rc = plan_disk(export, &export->disks[i], e);
+    if (rc == 0)
+        rc = find_base_export(export, e);
+    if (rc == 0)
+        rc = open_targets(export, &total, e);
+    if (rc == 0)
+        request->running(request->opaque, total);
+    return rc;
+}
+
+/* ---- the copy ---- */
+
+static void on_progress(void *opaque, uint64_t bytes_done)
+{
+    struct export *export = opaque;
+
+    export->request->done(export->request->opaque, export->done_bytes + bytes_done);
+}
+
+static int on_check(void *opaque, struct rp_error *e)
+{
+    struct export *export = opaque;
+
+    return export->request->check(export->request->opaque, e);
+}
+
+static int copy_disk(struct export *export, struct disk_export *disk, struct rp_error *e)
+{
+    struct copy_params params = {
+        .source = disk->source,
+        .plan = disk->plan,
+        .ops = export->ops,
+        .target = disk->target,
+        .layout = &disk->layout,
+        .checksum = export->request->settings->checksum == SETTINGS_CHECKSUM_SHA256,
+        .bandwidth_bytes = export->request->bandwidth_bytes,
+        .stall_ms = EXPORT_STALL_MS,
+        .progress = on_progress,
+        .check = on_check,
+        .opaque = export,
+    };
+    int rc = outdir_create(export->outdir, disk->file, &params.fd, e);
+
+    if (rc == 0) {
+        rc = copy_run(&params, &disk->stats, e);
+        /* The connections are of no more use; the next disk's want their threads in QEMU. */
+        source_close(disk->source);
+        disk->source = NULL;
+        export->done_bytes += plan_data_bytes(disk->plan);
+    }
+    if (rc < 0)
+        rp_error_prefix(e, "disk '%s': ", disk->held->target);
+    return reason(export, rc, e);
+}
+
+/* ---- the papers ---- */
+
+static void print_hex(const unsigned char *bytes, size_t count, char *ret_text)
+{
+    for (size_t i = 0; i < count; i++)
+        snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static int write_text(struct export *export, const char *name, char *text, struct rp_error *e)
+{
+    int rc = text ? outdir_write(export->outdir, name, text, strlen(text), e) : rp_fail_memory(e);
+
+    free(text);
+    return rc;
+}
+
+static int write_checksums(struct export *export, struct rp_error *e)
+{
+    char hex[2 * COPY_SHA256_BYTES + 1], *text = NULL;
+    size_t length;
+    FILE *out;
+
+    if (export->request->settings->checksum != SETTINGS_CHECKSUM_SHA256)
+        return 0;
+    out = open_memstream(&text, &length);
+    if (!out)
+        return rp_fail_memory(e);
+    for (size_t i = 0; i < export->ndisks; i++) {
+        print_hex(export->disks[i].stats.sha256, COPY_SHA256_BYTES, hex);
+        fprintf(out, "%s  %s\n", hex, export->disks[i].file);
+    }
+    fclose(out);
+    return write_text(export, "SHA256SUMS", text, e);
+}
+
+static int write_definitions(struct export *export, struct rp_error *e)
+{
+    const struct export_subject *subject = export->request->subject;
+    struct virt *virt = export->request->virt;
+    struct virt_domain domain;
+    char *xml;
+    int rc = virt_get_domain(virt, subject->uuid, &domain, &xml, e);
+
+    if (rc == 0) {
+        virt_domain_clear(&domain);
+        rc = write_text(export, "domain.xml", xml, e);
+    }
+    if (rc == 0)
+        rc = virt_get_checkpoint_xml(virt, subject->uuid, subject->refpoint, VIRT_XML_WHOLE, &xml,
+                                     e);
+    return rc == 0 ? write_text(export, "checkpoint.xml", xml, e) : rc;
+}
+
+static int describe_disk(const struct export *export, const struct disk_export *disk,
+                         struct manifest_disk *ret_disk)
+{
+    char sha256[2 * COPY_SHA256_BYTES + 1] = "";
+
+    if (export->request->settings->checksum == SETTINGS_CHECKSUM_SHA256)
+        print_hex(disk->stats.sha256, COPY_SHA256_BYTES, sha256);
+    *ret_disk = (struct manifest_disk){
+        .target = strdup(disk->held->target),
+        .file = strdup(disk->file),
+        .format = strdup(export->ops->format),
+        .size_bytes = plan_size_bytes(disk->plan),
+        .data_bytes = plan_data_bytes(disk->plan),
+        .incremental = disk->incremental,
+        .why = strdup(disk->why),
+        .base = strdup(disk->incremental ? export->request->subject->base : ""),
+        .backing = strdup(disk->backing ? disk->backing : ""),
+        .sha256 = strdup(sha256),
+    };
+    return ret_disk->target && ret_disk->file && ret_disk->format && ret_disk->why &&
+                   ret_disk->base && ret_disk->backing && ret_disk->sha256
+               ? 0
+               : -ENOMEM;
+}
+
+static int describe(const struct export *export, struct manifest *manifest)
+{
+    const struct export_subject *subject = export->request->subject;
+
+    *manifest = (struct manifest){
+        .vm = strdup(subject->vm_name),
+        .uuid = strdup(subject->uuid),
+        .refpoint = strdup(subject->refpoint),
+        .base = strdup(subject->base ? subject->base : ""),
+        .moment = subject->created,
+        .exact = true,
+        .consistency_level = 2,
+        .result = RESULT_COMPLETED,
+        .disks = calloc(export->ndisks + 1, sizeof *manifest->disks),
+    };
+    if (!manifest->vm || !manifest->uuid || !manifest->refpoint || !manifest->base ||
+        !manifest->disks)
+        return -ENOMEM;
+    for (size_t i = 0; i < export->ndisks; i++)
+        if (describe_disk(export, &export->disks[i], &manifest->disks[manifest->ndisks++]) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+static int write_manifest(struct export *export, struct rp_error *e)
+{
+    struct manifest manifest;
+    char *text = NULL;
+    size_t length;
+    FILE *out = describe(export, &manifest) == 0 ? open_memstream(&text, &length) : NULL;
+
+    if (out) {
+        manifest_print(&manifest, out);
+        /* Half a manifest would pass for a whole one. */
+        if (ferror(out) || fclose(out) != 0) {
+            free(text);
+            text = NULL;
+        }
+    }
+    manifest_clear(&manifest);
+    return write_text(export, OUTDIR_MANIFEST, text, e);
+}
+
+/* Disks and papers get their names and are on disk before the manifest gets its own. */
+static int finish(struct export *export, struct rp_error *e)
+{
+    int rc = write_checksums(export, e);
+
+    if (rc == 0)
+        rc = write_definitions(export, e);
+    if (rc == 0)
+        rc = outdir_publish(export->outdir, e);
+    /* The last moment to hear a cancel: after it there is an export. */
+    if (rc == 0)
+        rc = export->request->check(export->request->opaque, e);
+    if (rc == 0)
+        rc = write_manifest(export, e);
+    return rc == 0 ? outdir_publish(export->outdir, e) : rc;
+}
+
+static void clear(struct export *export)
+{
+    for (size_t i = 0; i < export->ndisks; i++) {
+        struct disk_export *disk = &export->disks[i];
+
+        source_close(disk->source);
+        export->ops->close(disk->target);
+        plan_free(disk->plan);
+        free(disk->why);
+        free(disk->file);
+        free(disk->backing);
+        free(disk->backing_format);
+    }
+    free(export->disks);
+}
+
+int export_run(const struct export_request *request, char **ret_directory, struct rp_error *e)
+{
+    struct export export = {
+        .request = request,
+        .ops = request->settings->format == SETTINGS_FORMAT_RAW ? &target_raw : &target_qcow2,
+    };
+    char *directory = NULL;
+    int rc = prepare(&export, e);
+
+    for (size_t i = 0; i < export.ndisks && rc == 0; i++)
+        rc = copy_disk(&export, &export.disks[i], e);
+    if (rc == 0) {
+        directory = strdup(outdir_path(export.outdir));
+        rc = directory ? finish(&export, e) : rp_fail_memory(e);
+    }
+    outdir_close(export.outdir, rc == 0);
+    clear(&export);
+    if (rc < 0) {
+        free(directory);
+        return rc;
+    }
+    *ret_directory = directory;
+    return 0;
+}

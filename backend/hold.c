@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Begins and ends holds: chooses each disk's base, prepares the folders that QEMU needs, and makes
+ * checkpoint and pull-mode job in one call. Knows nothing of the registry, of time limits or of
+ * exports. Runs in the thread that called.
+ */
+#include "hold.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "xml.h"
+
+#define END_TIMEOUT_MS 30000
+#define END_POLL_MS    5
+
+/* ---- the record ---- */
+
+static void clear_disk(struct hold_disk *disk)
+{
+    free(disk->target);
+    free(disk->export_name);
+    free(disk->base);
+    free(disk->bitmap);
+    free(disk->why_full);
+    free(disk->scratch);
+}
+
+void hold_free(struct hold *hold)
+{
+    if (!hold)
+        return;
+    for (size_t i = 0; i < hold->ndisks; i++)
+        clear_disk(&hold->disks[i]);
+    free(hold->disks);
+    free(hold->socket_path);
+    free(hold);
+}
+
+static struct hold *new_hold(char *socket_path, size_t ndisks)
+{
+    struct hold *hold = calloc(1, sizeof *hold);
+
+    if (!hold) {
+        free(socket_path);
+        return NULL;
+    }
+    hold->socket_path = socket_path;
+    hold->disks = calloc(ndisks ? ndisks : 1, sizeof *hold->disks);
+    if (!hold->socket_path || !hold->disks) {
+        hold_free(hold);
+        return NULL;
+    }
+    return hold;
+}
+
+static bool is_whole(const struct hold_disk *disk)
+{
+    return disk->target && disk->export_name && disk->base && disk->bitmap && disk->why_full &&
+           disk->scratch;
+}
+
+struct hold *hold_copy(const struct hold *hold)
+{
+    struct hold *copy = new_hold(strdup(hold->socket_path), hold->ndisks);
+
+    for (size_t i = 0; copy && i < hold->ndisks; i++) {
+        const struct hold_disk *from = &hold->disks[i];
+        struct hold_disk *to = &copy->disks[copy->ndisks++];
+
+        *to = (struct hold_disk){
+            .target = strdup(from->target),
+            .export_name = strdup(from->export_name),
+            .base = strdup(from->base),
+            .bitmap = strdup(from->bitmap),
+            .why_full = strdup(from->why_full),
+            .scratch = strdup(from->scratch),
+        };
+        if (!is_whole(to)) {
+            hold_free(copy);
+            copy = NULL;
+        }
+    }
+    return copy;
+}
+
+const struct hold_disk *hold_find_disk(const struct hold *hold, const char *target)
+{
+    for (size_t i = 0; i < hold->ndisks; i++)
+        if (strcmp(hold->disks[i].target, target) == 0)
+            return &hold->disks[i];
+    return NULL;
+}
+
+/* ---- folders ---- */
+
+/*
+ * Makes DIR/UUID, reachable by QEMU and by nobody else. DIR itself may be passed through but not
+ * read, since QEMU usually runs as another user.
+ */
+static int make_vm_dir(const char *dir, const struct hold_request *request, char **ret_path,
+                       struct rp_error *e)
+{
+    char *path;
+
+    if (asprintf(&path, "%s/%s", dir, request->uuid) < 0)
+        return rp_fail_memory(e);
+    if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+        rp_fail_errno(e, errno, "cannot make the folder '%s'", path);
+        goto fail;
+    }
+    if (geteuid() == 0 && request->has_owner &&
+        (lchown(path, request->owner_uid, request->owner_gid) < 0 || chmod(path, 0700) < 0)) {
+        rp_fail_errno(e, errno, "cannot give the folder '%s' to user %u, as whom QEMU runs", path,
+                      (unsigned)request->owner_uid);
+        goto fail;
+    }
+    *ret_path = path;
+    return 0;
+
+fail:
+    free(path);
+    return -e->err;
+}
+
+/* ---- bases ---- */
+
+/* Gives disk its base where `point` has a healthy bitmap for it, and remembers why where not. */
+static int consider_base(struct hold_disk *disk, const struct xml_checkpoint *point)
+{
+    for (size_t i = 0; i < point->ndisks; i++) {
+        const struct xml_checkpoint_disk *known = &point->disks[i];
+
+        if (strcmp(known->target, disk->target) != 0 || !*known->bitmap)
+            continue;
+        if (known->has_size) {
+            free(disk->base);
+            free(disk->why_full);
+            disk->base = strdup(point->name);
+            disk->why_full = strdup("");
+        } else if (!*disk->why_full) {
+            free(disk->why_full);
+            if (asprintf(&disk->why_full, "the bitmap of reference point '%s' is broken",
+                         point->name) < 0)
+                disk->why_full = NULL;
+        }
+        return disk->base && disk->why_full ? 0 : -ENOMEM;
+    }
+    return 0;
+}
+
+static bool all_have_bases(const struct hold *hold)
+{
+    for (size_t i = 0; i < hold->ndisks; i++)
+        if (!*hold->disks[i].base)
+            return false;
+    return true;
+}
+
+/*
+ * Newest first, until every disk has its base. A candidate that cannot be asked (deleted
+ * meanwhile, libvirt in trouble with it) is passed over: a larger delta is better than none.
+ */
+static int choose_bases(const struct hold_request *request, struct hold *hold, struct rp_error *e)
+{
+    struct rp_error ignored;
+
+    for (size_t i = 0; i < request->nbases && !all_have_bases(hold); i++) {
+        struct xml_checkpoint point;
+        char *xml;
+        int rc = 0;
+
+        if (virt_get_checkpoint_xml(request->virt, request->uuid, request->bases[i], VIRT_XML_SIZES,
+                                    &xml, &ignored) < 0)
+            continue;
+        if (xml_parse_checkpoint(xml, &point, &ignored) == 0) {
+            for (size_t d = 0; d < hold->ndisks && rc == 0; d++)
+                if (!*hold->disks[d].base)
+                    rc = consider_base(&hold->disks[d], &point);
+            xml_checkpoint_clear(&point);
+        }
+        free(xml);
+        if (rc < 0)
+            return rp_fail_memory(e);
+    }
+    for (size_t d = 0; d < hold->ndisks && request->nbases > 0; d++) {
+        struct hold_disk *disk = &hold->disks[d];
+
+        if (*disk->base || *disk->why_full)
+            continue;
+        free(disk->why_full);
+        disk->why_full = strdup("no older reference point covers this disk");
+        if (!disk->why_full)
+            return rp_fail_memory(e);
+    }
+    return 0;
+}
+
+/* ---- begin ---- */
+
+static int describe_disks(const struct hold_request *request, const char *scratch_dir,
+                          struct hold *hold, struct rp_error *e)
+{
+    for (size_t i = 0; i < request->ntargets; i++) {
+        struct hold_disk *disk = &hold->disks[hold->ndisks++];
+        const char *target = request->targets[i];
+
+        *disk = (struct hold_disk){
+            .target = strdup(target),
+            .export_name = strdup(target),
+            .base = strdup(""),
+            .why_full = strdup(""),
+        };
+        if (asprintf(&disk->bitmap, "refpoint-%s", target) < 0)
+            disk->bitmap = NULL;
+        if (asprintf(&disk->scratch, "%s/%s.scratch", scratch_dir, target) < 0)
+            disk->scratch = NULL;
+        if (!is_whole(disk))
+            return rp_fail_memory(e);
+        /* A service that died may have left it; libvirt refuses a scratch file that exists. */
+        if (unlink(disk->scratch) < 0 && errno != ENOENT)
+            return rp_fail_errno(e, errno, "cannot remove the old scratch file '%s'",
+                                 disk->scratch);
+    }
+    return 0;
+}
+
+static int prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
+{
+    char *run = NULL, *scratch = NULL, *socket_path = NULL;
+    struct hold *hold = NULL;
+    int rc = make_vm_dir(request->run_dir, request, &run, e);
+
+    if (rc == 0)
+        rc = make_vm_dir(request->scratch_dir, request, &scratch, e);
+    if (rc == 0 && asprintf(&socket_path, "%s/hold.sock", run) < 0) {
+        socket_path = NULL;
+        rc = rp_fail_memory(e);
+    }
+    if (rc == 0 && strlen(socket_path) >= sizeof((struct sockaddr_un *)0)->sun_path)
+        rc = rp_fail(e, RESULT_INVALID_PARAMETER,
+                     "the path of the socket '%s' is longer than %zu bytes; mount with a shorter "
+                     "-o run=DIR",
+                     socket_path, sizeof((struct sockaddr_un *)0)->sun_path - 1);
+    if (rc == 0) {
+        hold = new_hold(socket_path, request->ntargets);
+        socket_path = NULL;
+        rc = hold ? describe_disks(request, scratch, hold, e) : rp_fail_memory(e);
+    }
+    free(run);
+    free(scratch);
+    free(socket_path);
+    if (rc < 0) {
+        hold_free(hold);
+        return rc;
+    }
+    unlink(hold->socket_path); /* likewise: QEMU cannot bind to a socket that is there */
+    *ret_hold = hold;
+    return 0;
+}
+
+static int begin(const struct hold_request *request, const struct hold *hold, struct rp_error *e)
+{
+    size_t count = hold->ndisks + request->nothers;
+    struct xml_mark_disk *marks = calloc(count ? count : 1, sizeof *marks);
+    char *backup = NULL, *checkpoint = NULL;
+    int rc;
+
+    if (!marks)
+        return rp_fail_memory(e);
+    for (size_t i = 0; i < hold->ndisks; i++)
+        marks[i] = (struct xml_mark_disk){
+            .target = hold->disks[i].target,
+            .included = true,
+            .base = *hold->disks[i].base ? hold->disks[i].base : NULL,
+            .export_name = hold->disks[i].export_name,
+            .bitmap = hold->disks[i].bitmap,
+            .scratch_file = hold->disks[i].scratch,
+        };
+    for (size_t i = 0; i < request->nothers; i++)
+        marks[hold->ndisks + i].target = request->others[i];
+
+    rc = xml_make_backup(hold->socket_path, marks, count, &backup, e);
+    if (rc == 0)
+        rc = xml_make_checkpoint(request->refpoint, marks, count, &checkpoint, e);
+    if (rc == 0)
+        rc = virt_begin_backup(request->virt, request->uuid, backup, checkpoint, e);
+    free(marks);
+    free(backup);
+    free(checkpoint);
+    return rc;
+}
+
+/* A rival job would make libvirt wait 30 s before it refuses: look first. */
+static int refuse_if_busy(const struct hold_request *request, struct rp_error *e)
+{
+    bool busy = false;
+    int rc = virt_has_job(request->virt, request->uuid, &busy, e);
+
+    if (rc == 0 && busy)
+        rc = rp_fail(e, RESULT_IN_USE,
+                     "another program runs a job on this VM (see virsh domjobinfo)");
+    return rc;
+}
+
+/* What users of other tools search for longest: which folder, which user, and who else can forbid.
+ */
+static void explain_permission(const struct hold_request *request, struct rp_error *e)
+{
+    char message[RP_MESSAGE_SIZE];
+
+    if (!strstr(e->message, "Permission denied"))
+        return;
+    memcpy(message, e->message, sizeof message);
+    rp_fail(e, RESULT_ACCESS_DENIED,
+            "QEMU (user %u) must be able to use the folders '%s' and '%s': choose others with "
+            "-o run=DIR,scratch=DIR, or allow them in AppArmor or SELinux; %s",
+            (unsigned)(request->has_owner ? request->owner_uid : geteuid()), request->run_dir,
+            request->scratch_dir, message);
+}
+
+int hold_begin(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
+{
+    struct hold *hold = NULL;
+    int rc = refuse_if_busy(request, e);
+
+    if (rc == 0)
+        rc = prepare(request, &hold, e);
+    if (rc == 0)
+        rc = choose_bases(request, hold, e);
+    if (rc == 0) {
+        /* Held in full: no bitmap to follow. */
+        for (size_t i = 0; i < hold->ndisks; i++)
+            if (!*hold->disks[i].base)
+                *hold->disks[i].bitmap = '\0';
+        rc = begin(request, hold, e);
+    }
+    if (rc < 0) {
+        explain_permission(request, e);
+        hold_free(hold);
+        return -e->err;
+    }
+    *ret_hold = hold;
+    return 0;
+}
+
+/* ---- end ---- */
+
+/* The socket of the domain's backup job in *ret_socket, "" if it has none. Freed by the caller. */
+static int current_socket(struct virt *virt, const char *uuid, char **ret_socket,
+                          struct rp_error *e)
+{
+    char *xml = NULL;
+    int rc = virt_get_backup_xml(virt, uuid, &xml, e);
+
+    if (rc < 0)
+        return rc;
+    if (xml) {
+        rc = xml_parse_backup_socket(xml, ret_socket, e);
+        free(xml);
+        return rc;
+    }
+    *ret_socket = strdup("");
+    return *ret_socket ? 0 : rp_fail_memory(e);
+}
+
+int hold_is_alive(struct virt *virt, const char *uuid, const struct hold *hold, bool *ret_alive,
+                  struct rp_error *e)
+{
+    char *path;
+    int rc = current_socket(virt, uuid, &path, e);
+
+    if (rc < 0)
+        return rc;
+    *ret_alive = strcmp(path, hold->socket_path) == 0;
+    free(path);
+    return 0;
+}
+
+/*
+ * libvirt answers the abort before the job is gone, and refuses a new one until it is. Polled,
+ * because the event may come before or after it was waited for, and holds end rarely.
+ */
+static int wait_until_gone(struct virt *virt, const char *uuid, const struct hold *hold,
+                           struct rp_error *e)
+{
+    bool alive = true;
+
+    for (int waited_ms = 0; waited_ms < END_TIMEOUT_MS; waited_ms += END_POLL_MS) {
+        int rc = hold_is_alive(virt, uuid, hold, &alive, e);
+
+        if (rc < 0 || !alive)
+            return rc;
+        usleep(END_POLL_MS * 1000);
+    }
+    return rp_fail(e, RESULT_TIMEOUT, "libvirt did not end the backup job within %d s",
+                   END_TIMEOUT_MS / 1000);
+}
+
+static void remove_leftovers(const struct hold *hold)
+{
+    unlink(hold->socket_path);
+    for (size_t i = 0; i < hold->ndisks; i++)
+        unlink(hold->disks[i].scratch);
+}
+
+int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struct rp_error *e)
+{
+    bool alive = false;
+    int rc = hold_is_alive(virt, uuid, hold, &alive, e);
+
+    if (rc == 0 && alive)
+        rc = virt_abort_job(virt, uuid, e);
+    if (rc == 0 && alive)
+        rc = wait_until_gone(virt, uuid, hold, e);
+    if (rc == -ENOENT)
+        rc = 0; /* the domain is gone, and its job with it */
+    if (rc == 0)
+        remove_leftovers(hold);
+    return rc;
+}
+
+int hold_end_orphan(struct virt *virt, const char *uuid, const char *run_dir, bool *ret_ended,
+                    struct rp_error *e)
+{
+    char *path = NULL, *ours = NULL;
+    int rc = current_socket(virt, uuid, &path, e);
+
+    if (rc < 0)
+        return rc;
+    if (asprintf(&ours, "%s/%s/hold.sock", run_dir, uuid) < 0) {
+        free(path);
+        return rp_fail_memory(e);
+    }
+    *ret_ended = strcmp(path, ours) == 0;
+    if (*ret_ended)
+        rc = virt_abort_job(virt, uuid, e);
+    free(path);
+    free(ours);
+    return rc;
+}

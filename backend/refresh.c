@@ -1,0 +1,682 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Keeps the registry true to libvirt. One keeper thread connects, reconnects and looks at the
+ * clock; REGISTRY_THREADS refreshers take VMs from a queue, ask libvirt about them without any
+ * lock, and put the answers in. Events only queue work.
+ */
+#include "registry.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Between two tries to connect. Short at first, since a daemon that restarts is back at once. */
+#define RECONNECT_MIN_MS 500
+#define RECONNECT_MAX_MS 5000
+#define KEEPER_TICK_MS   1000
+
+/* ---- queue ---- */
+
+void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned tasks)
+{
+    vm->tasks |= tasks;
+    if (vm->queued || vm->gone || registry->stop)
+        return;
+    vm->queued = true;
+    vm->refs++;
+    vm->next_queued = NULL;
+    if (registry->last_queued)
+        registry->last_queued->next_queued = vm;
+    else
+        registry->first_queued = vm;
+    registry->last_queued = vm;
+    pthread_cond_signal(&registry->work);
+}
+
+/* The reference the queue held passes to the caller. */
+static struct vm *dequeue_locked(struct registry *registry)
+{
+    struct vm *vm = registry->first_queued;
+
+    registry->first_queued = vm->next_queued;
+    if (!registry->first_queued)
+        registry->last_queued = NULL;
+    vm->queued = false;
+    return vm;
+}
+
+/* ---- disks ---- */
+
+/* qcow2's version, big-endian at byte 4 of the file; 0 when it cannot be read from here. */
+static unsigned qcow2_version(const char *path)
+{
+    unsigned char header[8];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t length;
+
+    if (fd < 0)
+        return 0;
+    length = pread(fd, header, sizeof header, 0);
+    close(fd);
+    return length == sizeof header && memcmp(header, "QFI\xfb", 4) == 0 ? header[7] : 0;
+}
+
+/* Why this disk cannot carry a reference point; "" if it can. */
+static const char *why_not_tracked(const struct xml_disk *disk, bool is_local)
+{
+    if (strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0)
+        return "removable drive";
+    if (disk->readonly)
+        return "read-only";
+    if (strcmp(disk->format, "qcow2") != 0)
+        return "its format has no change tracking, only qcow2 has";
+    if (is_local && *disk->source && qcow2_version(disk->source) == 2)
+        return "qcow2 version 2 (qemu-img amend -o compat=1.1 makes it version 3)";
+    return "";
+}
+
+static struct vm_disk *make_disks(struct registry *registry, const struct vm *vm,
+                                  const struct xml_domain *domain)
+{
+    struct vm_disk *disks = calloc(domain->ndisks + 1, sizeof *disks);
+    struct rp_error ignored;
+
+    for (size_t i = 0; disks && i < domain->ndisks; i++) {
+        const struct xml_disk *from = &domain->disks[i];
+
+        disks[i].target = strdup(from->target);
+        disks[i].source = strdup(from->source);
+        disks[i].format = strdup(from->format);
+        disks[i].why_not = strdup(why_not_tracked(from, registry->is_local));
+        disks[i].tracked = disks[i].why_not && !*disks[i].why_not;
+        if (!registry->is_test && *from->source)
+            virt_get_disk_size(registry->virt, vm->uuid, from->target, &disks[i].size_bytes,
+                               &ignored);
+    }
+    return disks;
+}
+
+static bool disks_are_whole(const struct vm_disk *disks, size_t ndisks)
+{
+    for (size_t i = 0; disks && i < ndisks; i++)
+        if (!disks[i].target || !disks[i].source || !disks[i].format || !disks[i].why_not)
+            return false;
+    return disks != NULL;
+}
+
+static void free_disks(struct vm_disk *disks, size_t ndisks)
+{
+    struct vm_info holder = {.disks = disks, .ndisks = ndisks};
+
+    vm_info_clear(&holder);
+}
+
+/* ---- tasks ---- */
+
+/* Takes the VM and all that belongs to it out of the tables, and tells. */
+static void remove_vm(struct registry *registry, struct vm *vm)
+{
+    uint64_t serials[64];
+    size_t count;
+
+    do {
+        pthread_mutex_lock(&registry->lock);
+        for (count = 0; count < 64 && vm->refpoints.count > 0; count++) {
+            struct refpoint *refpoint = vm->refpoints.items[vm->refpoints.count - 1];
+            serials[count] = refpoint->serial;
+            table_remove(&vm->refpoints, refpoint->serial);
+            registry_free_refpoint(refpoint);
+        }
+        pthread_mutex_unlock(&registry->lock);
+        for (size_t i = 0; i < count; i++)
+            registry_changed(registry, serials[i], TOPIC_GONE);
+    } while (count > 0);
+
+    pthread_mutex_lock(&registry->lock);
+    bool first = !vm->gone;
+    if (first) {
+        vm->gone = true;
+        table_remove(&registry->vms, vm->serial);
+        vm->refs--; /* the table's; the caller still has one */
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (first) {
+        registry_changed(registry, vm->serial, TOPIC_GONE);
+        registry_changed(registry, 0, TOPIC_LIST);
+    }
+}
+
+static bool differs(const char *a, const char *b)
+{
+    return !a || !b || strcmp(a, b) != 0;
+}
+
+/*
+ * Puts a domain's facts in. What stood there before comes back in the same places, to be freed
+ * without the lock. Returns the topics that changed.
+ */
+static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, char **xml,
+                                    struct xml_domain *parsed, struct vm_disk **disks)
+{
+    unsigned topics = 0;
+    struct vm_disk *old_disks = vm->disks;
+    char *old_xml = vm->xml;
+
+    if (differs(vm->name, domain->name)) {
+        char *old = vm->name;
+        vm->name = domain->name;
+        domain->name = old;
+        topics |= TOPIC_LIST;
+    }
+    if (strcmp(vm->state, domain->state) != 0 || differs(vm->xml, *xml))
+        topics |= TOPIC_INFO;
+    /* A VM that starts anew has other bitmaps in memory than the one before: look at them. */
+    if (domain->active && !vm->active)
+        for (size_t i = 0; i < vm->refpoints.count; i++)
+            ((struct refpoint *)vm->refpoints.items[i])->wants_sizes = true;
+    vm->state = domain->state;
+    vm->active = domain->active;
+    vm->persistent = domain->persistent;
+    vm->has_owner = parsed->has_owner;
+    vm->owner_uid = parsed->owner_uid;
+    vm->owner_gid = parsed->owner_gid;
+    vm->xml = *xml;
+    vm->disks = *disks;
+    vm->ndisks = parsed->ndisks;
+    *xml = old_xml;
+    *disks = old_disks;
+    if (topics)
+        clock_gettime(CLOCK_REALTIME, &vm->changed);
+    return topics;
+}
+
+static void refresh_domain(struct registry *registry, struct vm *vm)
+{
+    struct virt_domain domain;
+    struct xml_domain parsed;
+    struct vm_disk *disks;
+    struct rp_error e;
+    char *xml;
+    size_t ndisks;
+    unsigned topics;
+    int rc = virt_get_domain(registry->virt, vm->uuid, &domain, &xml, &e);
+
+    if (rc == -ENOENT)
+        remove_vm(registry, vm);
+    if (rc < 0)
+        return;
+    if (xml_parse_domain(xml, &parsed, &e) < 0) {
+        free(xml);
+        virt_domain_clear(&domain);
+        return;
+    }
+    disks = make_disks(registry, vm, &parsed);
+    if (!disks_are_whole(disks, parsed.ndisks)) {
+        free_disks(disks, disks ? parsed.ndisks : 0);
+    } else {
+        pthread_mutex_lock(&registry->lock);
+        ndisks = vm->ndisks;
+        topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
+        registry_enqueue_locked(registry, vm, TASK_SIZES);
+        pthread_mutex_unlock(&registry->lock);
+        free_disks(disks, ndisks);
+        if (topics)
+            registry_changed(registry, vm->serial, topics | TOPIC_INFO);
+        if (topics & TOPIC_LIST)
+            registry_changed(registry, 0, TOPIC_LIST);
+    }
+    free(xml);
+    xml_domain_clear(&parsed);
+    virt_domain_clear(&domain);
+}
+
+static bool is_in(const char *name, char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Adds the point `name` unless it is known, or something of ours changed since `generation`. */
+static bool add_point(struct registry *registry, struct vm *vm, const char *name,
+                      unsigned generation)
+{
+    struct xml_checkpoint point;
+    struct rp_error e;
+    bool known, added = false;
+    char *xml;
+
+    pthread_mutex_lock(&registry->lock);
+    known = registry_find_name_locked(vm, name) != NULL;
+    pthread_mutex_unlock(&registry->lock);
+    if (known ||
+        virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SHORT, &xml, &e) < 0)
+        return false;
+    if (xml_parse_checkpoint(xml, &point, &e) == 0) {
+        pthread_mutex_lock(&registry->lock);
+        added = vm->generation == generation && !vm->gone &&
+                registry_add_refpoint_locked(vm, &point, xml);
+        pthread_mutex_unlock(&registry->lock);
+        xml_checkpoint_clear(&point);
+    }
+    if (!added)
+        free(xml);
+    return added;
+}
+
+/* One point that is known but no longer listed, taken out; 0 = none. */
+static uint64_t remove_unlisted(struct registry *registry, struct vm *vm, char *const *names,
+                                size_t count, unsigned generation)
+{
+    uint64_t serial = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < vm->refpoints.count && !serial && vm->generation == generation; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        if (is_in(refpoint->name, names, count))
+            continue;
+        serial = refpoint->serial;
+        table_remove(&vm->refpoints, serial);
+        registry_free_refpoint(refpoint);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return serial;
+}
+
+static void refresh_list(struct registry *registry, struct vm *vm)
+{
+    int64_t asked = registry_now_ms();
+    bool changed = false;
+    unsigned generation;
+    struct rp_error e;
+    uint64_t serial;
+    char **names;
+    size_t count;
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    generation = vm->generation;
+    pthread_mutex_unlock(&registry->lock);
+    rc = virt_list_checkpoints(registry->virt, vm->uuid, &names, &count, &e);
+    if (rc < 0)
+        return;
+    while ((serial = remove_unlisted(registry, vm, names, count, generation))) {
+        registry_changed(registry, serial, TOPIC_GONE);
+        changed = true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        changed |= add_point(registry, vm, names[i], generation);
+        free(names[i]);
+    }
+    free(names);
+    pthread_mutex_lock(&registry->lock);
+    vm->list_ms = asked;
+    if (changed) {
+        clock_gettime(CLOCK_REALTIME, &vm->changed);
+        registry_enqueue_locked(registry, vm, TASK_SIZES);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (changed)
+        registry_changed(registry, vm->serial, TOPIC_LIST);
+}
+
+/* The next point whose sizes are wanted; its name is copied, since it may go away meanwhile. */
+static uint64_t next_wanted(struct registry *registry, struct vm *vm, char **ret_name)
+{
+    uint64_t serial = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < vm->refpoints.count && !serial && vm->active; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        if (!refpoint->wants_sizes)
+            continue;
+        refpoint->wants_sizes = false;
+        refpoint->sizes_ms = registry_now_ms();
+        *ret_name = strdup(refpoint->name);
+        serial = *ret_name ? refpoint->serial : 0;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return serial;
+}
+
+static bool store_sizes_locked(struct refpoint *refpoint, const struct xml_checkpoint *point)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < refpoint->ndisks; i++) {
+        struct refpoint_disk_record *disk = &refpoint->disks[i];
+
+        for (size_t j = 0; j < point->ndisks; j++) {
+            const struct xml_checkpoint_disk *now = &point->disks[j];
+            enum refpoint_health health = now->has_size ? HEALTH_OK : HEALTH_BROKEN;
+
+            if (strcmp(now->target, disk->target) != 0 || !disk->covered)
+                continue;
+            changed |= disk->health != health || disk->changed_bytes != now->size_bytes;
+            disk->health = health;
+            disk->changed_bytes = now->size_bytes;
+        }
+    }
+    return changed;
+}
+
+static void refresh_sizes(struct registry *registry, struct vm *vm)
+{
+    struct xml_checkpoint point;
+    struct rp_error e;
+    char *name, *xml;
+    uint64_t serial;
+
+    while (!registry->is_test && (serial = next_wanted(registry, vm, &name))) {
+        bool changed = false;
+        int rc = virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SIZES, &xml, &e);
+
+        free(name);
+        if (rc < 0)
+            continue;
+        if (xml_parse_checkpoint(xml, &point, &e) == 0) {
+            pthread_mutex_lock(&registry->lock);
+            struct refpoint *refpoint = table_find(&vm->refpoints, serial);
+            changed = refpoint && store_sizes_locked(refpoint, &point);
+            pthread_mutex_unlock(&registry->lock);
+            xml_checkpoint_clear(&point);
+        }
+        free(xml);
+        if (changed)
+            registry_changed(registry, serial, TOPIC_INFO);
+    }
+}
+
+/* A hold whose job is gone becomes bare; one that has run out is ended. */
+static void refresh_hold(struct registry *registry, struct vm *vm)
+{
+    struct hold *hold = NULL;
+    struct rp_error e;
+    bool alive = true, due;
+    uint64_t serial;
+
+    pthread_mutex_lock(&registry->lock);
+    serial = vm->hold_refpoint;
+    due = vm->hold_uses == 0 &&
+          registry_now_ms() - vm->hold_used_ms >= (int64_t)registry->options->hold_seconds * 1000;
+    if (vm->hold && !vm->hold_ending)
+        hold = hold_copy(vm->hold);
+    pthread_mutex_unlock(&registry->lock);
+    if (!hold)
+        return;
+    if (hold_is_alive(registry->virt, vm->uuid, hold, &alive, &e) == -ENOENT)
+        alive = false;
+    hold_free(hold);
+    if (!alive || due)
+        registry_end_hold(registry, vm, serial, &e);
+}
+
+static void end_orphan(struct registry *registry, struct vm *vm)
+{
+    struct rp_error e;
+    bool ended, ours;
+
+    pthread_mutex_lock(&registry->lock);
+    ours = vm->hold || vm->marking || !vm->active || registry->is_test;
+    pthread_mutex_unlock(&registry->lock);
+    if (!ours)
+        hold_end_orphan(registry->virt, vm->uuid, registry->options->run_dir, &ended, &e);
+}
+
+static void run_tasks(struct registry *registry, struct vm *vm, unsigned tasks)
+{
+    if (tasks & TASK_DOMAIN)
+        refresh_domain(registry, vm);
+    if (tasks & TASK_ORPHAN)
+        end_orphan(registry, vm);
+    if ((tasks & TASK_LIST) && !vm->gone)
+        refresh_list(registry, vm);
+    if (tasks & TASK_HOLD)
+        refresh_hold(registry, vm);
+    if (tasks & TASK_SIZES)
+        refresh_sizes(registry, vm);
+}
+
+static void *refresher(void *opaque)
+{
+    struct registry *registry = opaque;
+
+    pthread_mutex_lock(&registry->lock);
+    for (;;) {
+        struct vm *vm;
+        unsigned tasks;
+
+        while (!registry->first_queued && !registry->stop)
+            pthread_cond_wait(&registry->work, &registry->lock);
+        if (registry->stop)
+            break;
+        vm = dequeue_locked(registry);
+        tasks = vm->tasks;
+        vm->tasks = 0;
+        pthread_mutex_unlock(&registry->lock);
+        run_tasks(registry, vm, tasks);
+        pthread_mutex_lock(&registry->lock);
+        registry_unref_vm_locked(vm);
+        pthread_cond_broadcast(&registry->fresh);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return NULL;
+}
+
+/* ---- keeper ---- */
+
+/* Everything there is, and nothing that has gone while we were away. */
+static int list_domains(struct registry *registry, struct rp_error *e)
+{
+    struct virt_domain *domains;
+    size_t count;
+    int rc = virt_list_domains(registry->virt, &domains, &count, e);
+
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < count; i++) {
+        struct vm *vm = registry_find_uuid_locked(registry, domains[i].uuid);
+        if (!vm)
+            vm = registry_add_vm_locked(registry, domains[i].uuid);
+        if (vm && !vm->name) {
+            vm->name = domains[i].name;
+            domains[i].name = NULL;
+        }
+        virt_domain_clear(&domains[i]);
+    }
+    /* Also those that libvirt no longer lists: their refresh finds them gone. */
+    for (size_t i = 0; i < registry->vms.count; i++)
+        registry_enqueue_locked(registry, registry->vms.items[i],
+                                TASK_DOMAIN | TASK_LIST | TASK_HOLD | TASK_ORPHAN);
+    registry->listed = true;
+    pthread_cond_broadcast(&registry->fresh);
+    pthread_mutex_unlock(&registry->lock);
+    free(domains);
+    registry_changed(registry, 0, TOPIC_LIST | TOPIC_INFO);
+    return 0;
+}
+
+/* A URI that names a host means files elsewhere: "qemu+ssh://host/system" against "qemu:///x". */
+static bool uri_is_local(const char *uri)
+{
+    const char *authority = strstr(uri, "://");
+
+    return !authority || authority[3] == '/';
+}
+
+static int connect(struct registry *registry, struct rp_error *e)
+{
+    struct virt_versions versions = {0};
+    int rc = virt_connect(registry->virt, e);
+
+    if (rc == 0)
+        rc = virt_get_versions(registry->virt, &versions, e);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&registry->lock);
+    free(registry->versions.uri);
+    registry->versions = versions;
+    registry->is_test = versions.is_test;
+    registry->is_local = uri_is_local(versions.uri);
+    registry->connection = (struct rp_error){0};
+    pthread_mutex_unlock(&registry->lock);
+    return list_domains(registry, e);
+}
+
+static void queue_due_holds_locked(struct registry *registry)
+{
+    int64_t now = registry_now_ms();
+
+    for (size_t i = 0; i < registry->vms.count; i++) {
+        struct vm *vm = registry->vms.items[i];
+        if (vm->hold && !vm->hold_ending && vm->hold_uses == 0 &&
+            now - vm->hold_used_ms >= (int64_t)registry->options->hold_seconds * 1000)
+            registry_enqueue_locked(registry, vm, TASK_HOLD);
+    }
+}
+
+static struct timespec after_ms(int64_t ms)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += ms % 1000 * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    return until;
+}
+
+static void sleep_locked(struct registry *registry, int64_t ms)
+{
+    struct timespec until = after_ms(ms);
+
+    if (!registry->stop)
+        pthread_cond_timedwait(&registry->keeper, &registry->lock, &until);
+}
+
+static void *keeper(void *opaque)
+{
+    struct registry *registry = opaque;
+    int64_t pause_ms = RECONNECT_MIN_MS;
+
+    pthread_mutex_lock(&registry->lock);
+    while (!registry->stop) {
+        struct rp_error e = RP_ERROR_INIT;
+
+        if (virt_is_connected(registry->virt)) {
+            pause_ms = RECONNECT_MIN_MS;
+            queue_due_holds_locked(registry);
+            sleep_locked(registry, KEEPER_TICK_MS);
+            continue;
+        }
+        pthread_mutex_unlock(&registry->lock);
+        int rc = connect(registry, &e);
+        if (rc < 0)
+            registry_changed(registry, 0, TOPIC_INFO);
+        pthread_mutex_lock(&registry->lock);
+        if (rc < 0) {
+            registry->connection = e;
+            pthread_cond_broadcast(&registry->fresh);
+            sleep_locked(registry, pause_ms);
+            pause_ms = pause_ms * 2 < RECONNECT_MAX_MS ? pause_ms * 2 : RECONNECT_MAX_MS;
+        }
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return NULL;
+}
+
+/* ---- waiting for it ---- */
+
+/* A VM that only its name is known of: just connected, or just defined. */
+static bool has_unknown_locked(const struct registry *registry)
+{
+    for (size_t i = 0; i < registry->vms.count; i++)
+        if (!((const struct vm *)registry->vms.items[i])->xml)
+            return true;
+    return false;
+}
+
+static bool is_stale_locked(struct registry *registry, uint64_t parent)
+{
+    struct vm *vm;
+
+    if (parent == 0)
+        return registry->connection.result == 0 &&
+               (!registry->listed || has_unknown_locked(registry));
+    vm = table_find(&registry->vms, parent);
+    return vm && virt_is_connected(registry->virt) &&
+           (vm->list_ms == 0 || registry_now_ms() - vm->list_ms >= REGISTRY_STALE_MS);
+}
+
+bool registry_is_stale(struct registry *registry, uint64_t parent)
+{
+    bool stale;
+
+    pthread_mutex_lock(&registry->lock);
+    stale = is_stale_locked(registry, parent);
+    pthread_mutex_unlock(&registry->lock);
+    return stale;
+}
+
+void registry_wait_known_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms)
+{
+    int64_t end = registry_now_ms() + timeout_ms;
+    struct timespec until = after_ms(timeout_ms);
+
+    while (!vm->xml && !vm->gone && registry_now_ms() < end && !registry->stop)
+        pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
+}
+
+void registry_refresh(struct registry *registry, uint64_t parent, unsigned timeout_ms)
+{
+    int64_t end = registry_now_ms() + timeout_ms;
+    struct timespec until = after_ms(timeout_ms);
+
+    pthread_mutex_lock(&registry->lock);
+    if (parent != 0 && is_stale_locked(registry, parent))
+        registry_enqueue_locked(registry, table_find(&registry->vms, parent), TASK_LIST);
+    while (is_stale_locked(registry, parent) && registry_now_ms() < end && !registry->stop)
+        pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
+    pthread_mutex_unlock(&registry->lock);
+}
+
+/* ---- threads ---- */
+
+int registry_start_threads(struct registry *registry, struct rp_error *e)
+{
+    if (pthread_create(&registry->keeper_thread, NULL, keeper, registry) != 0)
+        return rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
+    registry->has_keeper = true;
+    while (registry->nthreads < REGISTRY_THREADS) {
+        if (pthread_create(&registry->threads[registry->nthreads], NULL, refresher, registry) != 0)
+            return rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
+        registry->nthreads++;
+    }
+    return 0;
+}
+
+void registry_stop_threads(struct registry *registry)
+{
+    pthread_mutex_lock(&registry->lock);
+    registry->stop = true;
+    pthread_cond_broadcast(&registry->work);
+    pthread_cond_broadcast(&registry->fresh);
+    pthread_cond_broadcast(&registry->keeper);
+    pthread_mutex_unlock(&registry->lock);
+    for (size_t i = 0; i < registry->nthreads; i++)
+        pthread_join(registry->threads[i], NULL);
+    if (registry->has_keeper)
+        pthread_join(registry->keeper_thread, NULL);
+    registry->nthreads = 0;
+    registry->has_keeper = false;
+    while (registry->first_queued)
+        registry_unref_vm_locked(dequeue_locked(registry));
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The ring of blocks, its lock and its wake-ups. Knows nothing of sources, targets or files.
+ */
+#include "ring.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
+
+struct ring {
+    void *area; /* of all blocks' data */
+    unsigned blocks, consumers;
+    int wake_fd;
+    uint64_t claimed; /* the producer's: blocks claimed since the beginning */
+
+    /*
+     * Protects all that follows. Held for a few instructions at a time, never over a system call
+     * other than futex(2).
+     */
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* for consumers */
+    uint64_t published;
+    uint64_t released[RING_CONSUMERS_MAX];
+    uint64_t written_bytes, activity;
+    unsigned running;
+    bool ended, failed;
+    struct rp_error error;
+
+    struct ring_block block[];
+};
+
+/* Huge pages spare the kernel 511 of 512 page look-ups in each read and write: measured, a copy
+ * takes a fifth less time. Where there are none, small ones do. */
+static int make_area(struct ring *ring, size_t block_bytes, struct rp_error *e)
+{
+    size_t area_bytes = block_bytes * ring->blocks;
+
+    if (posix_memalign(&ring->area, HUGE_PAGE_BYTES, area_bytes) != 0) {
+        ring->area = NULL;
+        return rp_fail_memory(e);
+    }
+    (void)madvise(ring->area, area_bytes, MADV_HUGEPAGE);
+    for (unsigned i = 0; i < ring->blocks; i++)
+        ring->block[i].data = (unsigned char *)ring->area + i * block_bytes;
+    return 0;
+}
+
+int ring_new(size_t block_bytes, unsigned blocks, unsigned consumers, struct ring **ret_ring,
+             struct rp_error *e)
+{
+    struct ring *ring = calloc(1, sizeof *ring + blocks * sizeof ring->block[0]);
+    int rc;
+
+    if (!ring)
+        return rp_fail_memory(e);
+    ring->blocks = blocks;
+    ring->consumers = ring->running = consumers;
+    pthread_mutex_init(&ring->lock, NULL);
+    pthread_cond_init(&ring->changed, NULL);
+    ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = ring->wake_fd < 0 ? rp_fail_errno(e, errno, "making an eventfd")
+                           : make_area(ring, block_bytes, e);
+    if (rc < 0) {
+        ring_free(ring);
+        return rc;
+    }
+    *ret_ring = ring;
+    return 0;
+}
+
+void ring_free(struct ring *ring)
+{
+    if (!ring)
+        return;
+    free(ring->area);
+    if (ring->wake_fd >= 0)
+        close(ring->wake_fd);
+    pthread_cond_destroy(&ring->changed);
+    pthread_mutex_destroy(&ring->lock);
+    free(ring);
+}
+
+/* Called without the lock. An eventfd that is full is readable, which is all that is asked of it.
+ */
+static void wake_producer(struct ring *ring)
+{
+    uint64_t one = 1;
+    ssize_t ignored = write(ring->wake_fd, &one, sizeof one);
+
+    (void)ignored;
+}
+
+int ring_wake_fd(const struct ring *ring)
+{
+    return ring->wake_fd;
+}
+
+void ring_clear_wake(struct ring *ring)
+{
+    uint64_t count;
+    ssize_t ignored = read(ring->wake_fd, &count, sizeof count);
+
+    (void)ignored;
+}
+
+static uint64_t oldest_in_use_locked(const struct ring *ring)
+{
+    uint64_t oldest = ring->published;
+
+    for (unsigned i = 0; i < ring->consumers; i++)
+        if (ring->released[i] < oldest)
+            oldest = ring->released[i];
+    return oldest;
+}
+
+struct ring_block *ring_claim(struct ring *ring)
+{
+    struct ring_block *block = &ring->block[ring->claimed % ring->blocks];
+    bool full;
+
+    pthread_mutex_lock(&ring->lock);
+    full = ring->claimed - oldest_in_use_locked(ring) >= ring->blocks;
+    pthread_mutex_unlock(&ring->lock);
+    if (full)
+        return NULL;
+    ring->claimed++;
+    *block = (struct ring_block){.data = block->data};
+    return block;
+}
+
+void ring_publish(struct ring *ring)
+{
+    uint64_t ready;
+
+    pthread_mutex_lock(&ring->lock);
+    for (ready = ring->published; ready < ring->claimed; ready++) {
+        const struct ring_block *block = &ring->block[ready % ring->blocks];
+
+        if (!block->sealed || block->reads > 0)
+            break;
+    }
+    if (ready > ring->published)
+        pthread_cond_broadcast(&ring->changed);
+    ring->published = ready;
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void ring_end(struct ring *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->ended = true;
+    pthread_cond_broadcast(&ring->changed);
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void ring_get_progress(struct ring *ring, struct ring_progress *ret_progress)
+{
+    pthread_mutex_lock(&ring->lock);
+    ret_progress->written_bytes = ring->written_bytes;
+    ret_progress->activity = ring->activity;
+    ret_progress->running = ring->running;
+    ret_progress->idle = !ring->ended && oldest_in_use_locked(ring) == ring->published;
+    ret_progress->failed = ring->failed;
+    pthread_mutex_unlock(&ring->lock);
+}
+
+struct ring_block *ring_next(struct ring *ring, enum ring_consumer consumer)
+{
+    struct ring_block *block = NULL;
+
+    pthread_mutex_lock(&ring->lock);
+    while (!ring->failed && !ring->ended && ring->released[consumer] == ring->published)
+        pthread_cond_wait(&ring->changed, &ring->lock);
+    if (!ring->failed && ring->released[consumer] < ring->published)
+        block = &ring->block[ring->released[consumer] % ring->blocks];
+    pthread_mutex_unlock(&ring->lock);
+    return block;
+}
+
+void ring_release(struct ring *ring, enum ring_consumer consumer)
+{
+    pthread_mutex_lock(&ring->lock);
+    if (consumer == RING_WRITER)
+        ring->written_bytes += ring->block[ring->released[consumer] % ring->blocks].source_bytes;
+    ring->released[consumer]++;
+    ring->activity++;
+    pthread_mutex_unlock(&ring->lock);
+    wake_producer(ring);
+}
+
+bool ring_touch(struct ring *ring)
+{
+    bool failed;
+
+    pthread_mutex_lock(&ring->lock);
+    ring->activity++;
+    failed = ring->failed;
+    pthread_mutex_unlock(&ring->lock);
+    return !failed;
+}
+
+void ring_leave(struct ring *ring)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->running--;
+    ring->activity++;
+    pthread_mutex_unlock(&ring->lock);
+    wake_producer(ring);
+}
+
+void ring_fail(struct ring *ring, const struct rp_error *e)
+{
+    pthread_mutex_lock(&ring->lock);
+    if (!ring->failed)
+        ring->error = *e;
+    ring->failed = true;
+    pthread_cond_broadcast(&ring->changed);
+    pthread_mutex_unlock(&ring->lock);
+    wake_producer(ring);
+}
+
+int ring_error(struct ring *ring, struct rp_error *e)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&ring->lock);
+    if (ring->failed) {
+        rc = -ring->error.err;
+        if (e)
+            *e = ring->error;
+    }
+    pthread_mutex_unlock(&ring->lock);
+    return rc;
+}

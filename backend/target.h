@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Kinds of output file. A target computes, from a plan, where everything will stand in the file;
+ * it does no input or output itself. copy.c walks the file front to back and asks the target for
+ * the metadata it meets on the way.
+ *
+ * The file is [metadata][data]: the metadata region (empty for raw) is rendered in any order and
+ * any number of times by render(); the data region holds the plan's data clusters, in guest order
+ * and without gaps where `packed`, else each at its guest offset.
+ *
+ * A target is used by one thread at a time.
+ */
+#ifndef REFPOINTFS_TARGET_H
+#define REFPOINTFS_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "plan.h"
+
+/*
+ * Clusters of every target lie between these: below, direct I/O could not write single ones; above,
+ * QEMU does not open the file.
+ */
+#define TARGET_CLUSTER_MIN_BYTES 4096u
+#define TARGET_CLUSTER_MAX_BYTES (2u << 20)
+
+struct target_params {
+    /* Backing file name as it is to stand in the file, at most 1,023 bytes, and its format; both
+     * NULL for a file of its own. Copied where needed. */
+    const char *backing_file;
+    const char *backing_format;
+};
+
+struct target_layout {
+    uint64_t metadata_bytes; /* length of the rendered region; a multiple of the cluster size */
+    uint64_t data_offset;    /* where data begins: == metadata_bytes for qcow2, 0 for raw */
+    uint64_t file_bytes;     /* final length of the file */
+    bool packed;             /* data clusters stand one after another; the last is padded with 0 */
+};
+
+struct target; /* what a kind keeps between layout and render */
+
+struct target_ops {
+    const char *format; /* "qcow2", "raw": as export.ini and qemu-img name it */
+
+    /*
+     * Computes the layout. The plan is borrowed: it must outlive the target, and stay as it is.
+     * RESULT_NOT_SUPPORTED for what the format cannot hold (a delta in raw, a backing file's name
+     * that is too long, a disk too large for its clusters).
+     */
+    int (*open)(const struct plan *plan, const struct target_params *params,
+                struct target **ret_target, struct target_layout *ret_layout, struct rp_error *e);
+
+    /*
+     * Writes the bytes [offset, offset + length) of the metadata region to `buffer`; offset and
+     * length are multiples of 512 and lie in the region; windows need not match clusters or
+     * tables. Must be called in ascending order to be fast; any order is right. Cannot fail.
+     */
+    void (*render)(struct target *target, uint64_t offset, void *buffer, size_t length);
+
+    void (*close)(struct target *target); /* NULL allowed */
+};
+
+extern const struct target_ops target_qcow2;
+extern const struct target_ops target_raw;
+
+/* For the kinds: refuses a plan whose clusters are outside the limits above. */
+int target_check_plan(const struct plan *plan, const char *format, struct rp_error *e);
+
+#endif

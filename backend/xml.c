@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Reads and makes libvirt's XML through libxml2. Knows the few elements this service needs and
+ * nothing of what they are used for. Entities and the network are off: the XML comes from
+ * libvirt, but domain names and metadata in it come from users.
+ */
+#include "xml.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libxml/parser.h>
+#include <libxml/tree.h>
+
+static void silent(void *opaque __attribute__((unused)), const char *format __attribute__((unused)),
+                   ...)
+{
+}
+
+void xml_init(void)
+{
+    xmlInitParser();
+    xmlSetGenericErrorFunc(NULL, silent);
+}
+
+/* ---- reading ---- */
+
+static xmlDoc *parse(const char *text, const char *root, struct rp_error *e)
+{
+    xmlDoc *doc = xmlReadMemory(text, (int)strlen(text), NULL, NULL,
+                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    xmlNode *top = doc ? xmlDocGetRootElement(doc) : NULL;
+
+    if (!top || !xmlStrEqual(top->name, BAD_CAST root)) {
+        xmlFreeDoc(doc);
+        rp_fail(e, RESULT_FAILED, "libvirt answered XML that is not a <%s>", root);
+        return NULL;
+    }
+    return doc;
+}
+
+static bool is_element(const xmlNode *node, const char *name)
+{
+    return node->type == XML_ELEMENT_NODE && xmlStrEqual(node->name, BAD_CAST name);
+}
+
+/* The first child element of that name; NULL if there is none or `parent` is NULL. */
+static xmlNode *child(const xmlNode *parent, const char *name)
+{
+    for (xmlNode *node = parent ? parent->children : NULL; node; node = node->next)
+        if (is_element(node, name))
+            return node;
+    return NULL;
+}
+
+static size_t count_children(const xmlNode *parent, const char *name)
+{
+    size_t count = 0;
+
+    for (xmlNode *node = parent ? parent->children : NULL; node; node = node->next)
+        count += is_element(node, name);
+    return count;
+}
+
+/* A copy from libc's heap, so that owners need not know libxml2; "" for NULL. */
+static char *take(xmlChar *string)
+{
+    char *copy = strdup(string ? (char *)string : "");
+
+    xmlFree(string);
+    return copy;
+}
+
+static char *content(const xmlNode *node)
+{
+    return take(node ? xmlNodeGetContent(node) : NULL);
+}
+
+static char *attribute(const xmlNode *node, const char *name)
+{
+    return take(node ? xmlGetProp((xmlNode *)node, BAD_CAST name) : NULL);
+}
+
+/* An attribute's value, or `fallback` where the attribute is absent or empty. */
+static char *attribute_or(const xmlNode *node, const char *name, const char *fallback)
+{
+    char *value = attribute(node, name);
+
+    if (!value || *value)
+        return value;
+    free(value);
+    return strdup(fallback);
+}
+
+static bool attribute_is(const xmlNode *node, const char *name, const char *value)
+{
+    char *is = attribute(node, name);
+    bool equal = is && strcmp(is, value) == 0;
+
+    free(is);
+    return equal;
+}
+
+static bool attribute_u64(const xmlNode *node, const char *name, uint64_t *ret_value)
+{
+    char *text = attribute(node, name), *end = NULL;
+    bool ok = false;
+
+    if (text && *text >= '0' && *text <= '9') {
+        errno = 0;
+        uint64_t value = strtoull(text, &end, 10);
+        ok = errno == 0 && *end == '\0';
+        if (ok)
+            *ret_value = value;
+    }
+    free(text);
+    return ok;
+}
+
+static int read_disk(const xmlNode *node, struct xml_disk *ret_disk)
+{
+    const xmlNode *source = child(node, "source");
+
+    ret_disk->target = attribute(child(node, "target"), "dev");
+    ret_disk->type = attribute_or(node, "type", "file");
+    ret_disk->source = attribute(
+        source, strcmp(ret_disk->type ? ret_disk->type : "", "block") == 0 ? "dev" : "file");
+    ret_disk->format = attribute_or(child(node, "driver"), "type", "raw");
+    ret_disk->device = attribute_or(node, "device", "disk");
+    ret_disk->readonly = child(node, "readonly") != NULL;
+    return ret_disk->target && ret_disk->type && ret_disk->source && ret_disk->format &&
+                   ret_disk->device
+               ? 0
+               : -ENOMEM;
+}
+
+/* "+64055:+64055", or names where the configuration says so, which are left alone. */
+static void read_owner(const xmlNode *label, struct xml_domain *domain)
+{
+    char *text = content(label);
+    unsigned long uid, gid;
+    char *end;
+
+    if (text && *text == '+') {
+        uid = strtoul(text + 1, &end, 10);
+        if (end[0] == ':' && end[1] == '+') {
+            gid = strtoul(end + 2, &end, 10);
+            if (*end == '\0') {
+                domain->has_owner = true;
+                domain->owner_uid = (uid_t)uid;
+                domain->owner_gid = (gid_t)gid;
+            }
+        }
+    }
+    free(text);
+}
+
+static int read_domain(const xmlNode *top, struct xml_domain *domain)
+{
+    const xmlNode *devices = child(top, "devices");
+
+    domain->name = content(child(top, "name"));
+    domain->uuid = content(child(top, "uuid"));
+    domain->nvram = content(child(child(top, "os"), "nvram"));
+    domain->disks = calloc(count_children(devices, "disk") + 1, sizeof *domain->disks);
+    if (!domain->name || !domain->uuid || !domain->nvram || !domain->disks)
+        return -ENOMEM;
+
+    for (xmlNode *node = top->children; node; node = node->next)
+        if (is_element(node, "seclabel") && attribute_is(node, "model", "dac"))
+            read_owner(child(node, "label"), domain);
+
+    for (xmlNode *node = devices ? devices->children : NULL; node; node = node->next)
+        if (is_element(node, "disk") && read_disk(node, &domain->disks[domain->ndisks++]) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+int xml_parse_domain(const char *text, struct xml_domain *ret_domain, struct rp_error *e)
+{
+    struct xml_domain domain = {0};
+    xmlDoc *doc = parse(text, "domain", e);
+
+    if (!doc)
+        return -EIO;
+    if (read_domain(xmlDocGetRootElement(doc), &domain) < 0) {
+        xmlFreeDoc(doc);
+        xml_domain_clear(&domain);
+        return rp_fail_memory(e);
+    }
+    xmlFreeDoc(doc);
+    *ret_domain = domain;
+    return 0;
+}
+
+void xml_domain_clear(struct xml_domain *domain)
+{
+    for (size_t i = 0; i < domain->ndisks; i++) {
+        free(domain->disks[i].target);
+        free(domain->disks[i].source);
+        free(domain->disks[i].type);
+        free(domain->disks[i].format);
+        free(domain->disks[i].device);
+    }
+    free(domain->disks);
+    free(domain->name);
+    free(domain->uuid);
+    free(domain->nvram);
+    *domain = (struct xml_domain){0};
+}
+
+static int read_checkpoint_disk(const xmlNode *node, struct xml_checkpoint_disk *ret_disk)
+{
+    bool covered = !attribute_is(node, "checkpoint", "no");
+
+    ret_disk->target = attribute(node, "name");
+    ret_disk->bitmap = covered ? attribute(node, "bitmap") : strdup("");
+    ret_disk->has_size = attribute_u64(node, "size", &ret_disk->size_bytes);
+    return ret_disk->target && ret_disk->bitmap ? 0 : -ENOMEM;
+}
+
+static int read_checkpoint(const xmlNode *top, struct xml_checkpoint *checkpoint)
+{
+    const xmlNode *disks = child(top, "disks");
+    char *created = content(child(top, "creationTime"));
+
+    checkpoint->name = content(child(top, "name"));
+    checkpoint->parent = content(child(child(top, "parent"), "name"));
+    checkpoint->disks = calloc(count_children(disks, "disk") + 1, sizeof *checkpoint->disks);
+    if (!created || !checkpoint->name || !checkpoint->parent || !checkpoint->disks) {
+        free(created);
+        return -ENOMEM;
+    }
+    checkpoint->created = (time_t)strtoll(created, NULL, 10);
+    free(created);
+
+    for (xmlNode *node = disks ? disks->children : NULL; node; node = node->next)
+        if (is_element(node, "disk") &&
+            read_checkpoint_disk(node, &checkpoint->disks[checkpoint->ndisks++]) < 0)
+            return -ENOMEM;
+    return 0;
+}
+
+int xml_parse_checkpoint(const char *text, struct xml_checkpoint *ret_checkpoint,
+                         struct rp_error *e)
+{
+    struct xml_checkpoint checkpoint = {0};
+    xmlDoc *doc = parse(text, "domaincheckpoint", e);
+
+    if (!doc)
+        return -EIO;
+    if (read_checkpoint(xmlDocGetRootElement(doc), &checkpoint) < 0) {
+        xmlFreeDoc(doc);
+        xml_checkpoint_clear(&checkpoint);
+        return rp_fail_memory(e);
+    }
+    xmlFreeDoc(doc);
+    *ret_checkpoint = checkpoint;
+    return 0;
+}
+
+void xml_checkpoint_clear(struct xml_checkpoint *checkpoint)
+{
+    for (size_t i = 0; i < checkpoint->ndisks; i++) {
+        free(checkpoint->disks[i].target);
+        free(checkpoint->disks[i].bitmap);
+    }
+    free(checkpoint->disks);
+    free(checkpoint->name);
+    free(checkpoint->parent);
+    *checkpoint = (struct xml_checkpoint){0};
+}
+
+int xml_parse_backup_socket(const char *text, char **ret_socket, struct rp_error *e)
+{
+    xmlDoc *doc = parse(text, "domainbackup", e);
+    char *path;
+
+    if (!doc)
+        return -EIO;
+    path = attribute(child(xmlDocGetRootElement(doc), "server"), "socket");
+    xmlFreeDoc(doc);
+    if (!path)
+        return rp_fail_memory(e);
+    *ret_socket = path;
+    return 0;
+}
+
+/* ---- making ---- */
+
+/* libxml2 reports lack of memory by NULL; `*ok` gathers it so that each line need not check. */
+static xmlNode *add(xmlNode *parent, const char *name, bool *ok)
+{
+    xmlNode *node = *ok ? xmlNewChild(parent, NULL, BAD_CAST name, NULL) : NULL;
+
+    *ok = *ok && node;
+    return node;
+}
+
+static void set(xmlNode *node, const char *name, const char *value, bool *ok)
+{
+    *ok = *ok && xmlNewProp(node, BAD_CAST name, BAD_CAST value);
+}
+
+static int render(xmlDoc *doc, bool ok, char **ret_text, struct rp_error *e)
+{
+    xmlChar *text = NULL;
+    int length = 0;
+
+    if (ok)
+        xmlDocDumpMemoryEnc(doc, &text, &length, "UTF-8");
+    xmlFreeDoc(doc);
+    if (!text)
+        return rp_fail_memory(e);
+    *ret_text = take(text);
+    return *ret_text ? 0 : rp_fail_memory(e);
+}
+
+static xmlNode *new_document(const char *root, xmlDoc **ret_doc, bool *ok)
+{
+    xmlNode *top;
+
+    *ret_doc = xmlNewDoc(BAD_CAST "1.0");
+    top = xmlNewNode(NULL, BAD_CAST root);
+    *ok = *ret_doc && top;
+    if (*ok)
+        xmlDocSetRootElement(*ret_doc, top);
+    else
+        xmlFreeNode(top);
+    return top;
+}
+
+int xml_make_checkpoint(const char *name, const struct xml_mark_disk *disks, size_t ndisks,
+                        char **ret_text, struct rp_error *e)
+{
+    xmlDoc *doc;
+    bool ok;
+    xmlNode *top = new_document("domaincheckpoint", &doc, &ok);
+    xmlNode *text = ok ? xmlNewTextChild(top, NULL, BAD_CAST "name", BAD_CAST name) : NULL;
+    /* The schema wants at least one disk in a list; no list means all of them. */
+    xmlNode *list = ndisks ? add(top, "disks", &ok) : NULL;
+
+    ok = ok && text;
+    for (size_t i = 0; i < ndisks && ok; i++) {
+        xmlNode *disk = add(list, "disk", &ok);
+        set(disk, "name", disks[i].target, &ok);
+        set(disk, "checkpoint", disks[i].included ? "bitmap" : "no", &ok);
+    }
+    return render(doc, ok, ret_text, e);
+}
+
+static void add_backup_disk(xmlNode *list, const struct xml_mark_disk *mark, bool *ok)
+{
+    xmlNode *disk = add(list, "disk", ok), *scratch;
+
+    set(disk, "name", mark->target, ok);
+    set(disk, "backup", mark->included ? "yes" : "no", ok);
+    if (!mark->included)
+        return;
+    set(disk, "type", "file", ok);
+    set(disk, "backupmode", mark->base ? "incremental" : "full", ok);
+    if (mark->base) {
+        set(disk, "incremental", mark->base, ok);
+        set(disk, "exportbitmap", mark->bitmap, ok);
+    }
+    set(disk, "exportname", mark->export_name, ok);
+    scratch = add(disk, "scratch", ok);
+    set(scratch, "file", mark->scratch_file, ok);
+}
+
+int xml_make_backup(const char *socket_path, const struct xml_mark_disk *disks, size_t ndisks,
+                    char **ret_text, struct rp_error *e)
+{
+    xmlDoc *doc;
+    bool ok;
+    xmlNode *top = new_document("domainbackup", &doc, &ok);
+    xmlNode *server, *list;
+
+    set(top, "mode", "pull", &ok);
+    server = add(top, "server", &ok);
+    set(server, "transport", "unix", &ok);
+    set(server, "socket", socket_path, &ok);
+    list = add(top, "disks", &ok);
+    for (size_t i = 0; i < ndisks && ok; i++)
+        add_backup_disk(list, &disks[i], &ok);
+    return render(doc, ok, ret_text, e);
+}

@@ -1,0 +1,718 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Open files (handle.h). Owns their snapshots, the texts being written and the poll handles; knows
+ * of a file only its row. FUSE's threads read and poll, each alone on its request; everything that
+ * touches a text runs in the lane, one operation of a file after the other; the backend's threads
+ * call handle_changed().
+ *
+ * A refused text. The first refusal in a WRITE poisons the handle: shells go on with their next
+ * line and programs repeat the refused one, and neither may lead to half a text being taken. A
+ * refusal in FLUSH does not: it comes at every close of a duplicate, long before the last word.
+ */
+#include "handle.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+#define BUCKETS 1024
+
+/*
+ * An interrupted operation on a text is answered EINTR only after this long. bash's builtins
+ * report a failed write when a child happens to end meanwhile, so EINTR must be no everyday
+ * answer; but on a server that does not respond, Ctrl-C must work. Repeating the WRITE is safe: it
+ * waits for the first and finds its text in place.
+ */
+#define TEXT_GRACE_MS 1000
+
+/* What a reader sees; not changed once made, shared by the reads under way. */
+struct snapshot {
+    atomic_uint refs;
+    char *text;
+    size_t length;
+    struct timespec time;
+};
+
+/* Who waits in poll(2); on a list only while being told. */
+struct poller {
+    struct fuse_pollhandle *poll;
+    struct poller *next;
+};
+
+struct text_op;
+
+struct handle {
+    struct handles *handles;
+    struct node node;
+    int flags;
+    struct caller caller;
+
+    /* Protected by handles->lock. */
+    struct handle *next, **link; /* in its bucket */
+    struct snapshot *snapshot;   /* NULL: not open for reading, or `wait` */
+    bool was_read;               /* from offset 0: the next read there renders afresh */
+    bool changed;                /* since what was read was rendered */
+    struct poller *poller;
+
+    struct text_op *closing; /* made at open, so that closing cannot fail for want of memory */
+
+    /* Only operations of `queue` touch these. */
+    struct lane_queue queue;
+    char *text;
+    size_t length, room;
+    bool has_base;
+    off_t base;        /* O_APPEND: offset of the first byte */
+    size_t last_start; /* of the newest WRITE, to know it when it is repeated */
+    off_t last_offset;
+    bool committed; /* a single value */
+    bool is_receiving;
+    bool poisoned;
+    struct rp_error poison;
+};
+
+struct text_op {
+    struct lane_op op; /* first: see the casts */
+    struct handle *handle;
+    off_t offset; /* of a WRITE; the new size for a truncation */
+    size_t size;
+    char data[];
+};
+
+struct handles {
+    const struct tree *tree;
+    struct lane *lane;
+    struct waits *waits;
+    /* Protects the lists and the members of struct handle that say so. Never held while the
+     * backend or libfuse is called. */
+    pthread_mutex_t lock;
+    bool stopped;
+    struct handle *buckets[BUCKETS];
+};
+
+static bool is_for_reading(const struct handle *handle)
+{
+    return (handle->flags & O_ACCMODE) != O_WRONLY;
+}
+
+static bool is_for_writing(const struct handle *handle)
+{
+    return (handle->flags & O_ACCMODE) != O_RDONLY;
+}
+
+/* ---- snapshots ---- */
+
+static void snapshot_unref(struct snapshot *snapshot)
+{
+    if (!snapshot || atomic_fetch_sub(&snapshot->refs, 1) != 1)
+        return;
+    free(snapshot->text);
+    free(snapshot);
+}
+
+static int snapshot_new(const struct handle *handle, struct snapshot **ret_snapshot,
+                        struct rp_error *e)
+{
+    struct snapshot *snapshot = calloc(1, sizeof *snapshot);
+    struct stat st;
+    int ret;
+
+    if (!snapshot)
+        return rp_fail_memory(e);
+    atomic_init(&snapshot->refs, 1);
+    ret = tree_render(&handle->node, &snapshot->text, &snapshot->length, e);
+    if (ret == 0) {
+        ret = tree_stat_sizeless(handle->handles->tree, &handle->node, &st);
+        snapshot->time = ret == 0 ? st.st_mtim : snapshot->time;
+    }
+    if (ret < 0) {
+        snapshot_unref(snapshot);
+        return ret;
+    }
+    *ret_snapshot = snapshot;
+    return 0;
+}
+
+static struct snapshot *current_snapshot(struct handle *handle)
+{
+    struct snapshot *snapshot;
+
+    pthread_mutex_lock(&handle->handles->lock);
+    snapshot = handle->snapshot;
+    if (snapshot)
+        atomic_fetch_add(&snapshot->refs, 1);
+    pthread_mutex_unlock(&handle->handles->lock);
+    return snapshot;
+}
+
+static int render_again(struct handle *handle)
+{
+    struct snapshot *fresh, *stale;
+    int ret;
+
+    /* Before rendering: what changes meanwhile may be in it or not, and must be told. */
+    pthread_mutex_lock(&handle->handles->lock);
+    handle->changed = false;
+    pthread_mutex_unlock(&handle->handles->lock);
+    ret = snapshot_new(handle, &fresh, NULL);
+    if (ret < 0)
+        return ret;
+    pthread_mutex_lock(&handle->handles->lock);
+    stale = handle->snapshot;
+    handle->snapshot = fresh;
+    pthread_mutex_unlock(&handle->handles->lock);
+    snapshot_unref(stale);
+    return 0;
+}
+
+/* ---- the list of open files ---- */
+
+static void enlist(struct handle *handle)
+{
+    struct handles *handles = handle->handles;
+    struct handle **bucket = &handles->buckets[(handle->node.serial >> 2) % BUCKETS];
+
+    pthread_mutex_lock(&handles->lock);
+    handle->next = *bucket;
+    handle->link = bucket;
+    if (handle->next)
+        handle->next->link = &handle->next;
+    *bucket = handle;
+    pthread_mutex_unlock(&handles->lock);
+}
+
+static void free_poller(struct poller *poller)
+{
+    if (poller)
+        fuse_pollhandle_destroy(poller->poll);
+    free(poller);
+}
+
+static void free_handle(struct handle *handle)
+{
+    pthread_mutex_lock(&handle->handles->lock);
+    *handle->link = handle->next;
+    if (handle->next)
+        handle->next->link = handle->link;
+    pthread_mutex_unlock(&handle->handles->lock);
+    free_poller(handle->poller);
+    snapshot_unref(handle->snapshot);
+    free(handle->closing);
+    free(handle->text);
+    free(handle);
+}
+
+struct handles *handles_new(const struct tree *tree, struct lane *lane, struct waits *waits)
+{
+    struct handles *handles = calloc(1, sizeof *handles);
+
+    if (!handles)
+        return NULL;
+    handles->tree = tree;
+    handles->lane = lane;
+    handles->waits = waits;
+    pthread_mutex_init(&handles->lock, NULL);
+    return handles;
+}
+
+void handles_stop(struct handles *handles)
+{
+    pthread_mutex_lock(&handles->lock);
+    handles->stopped = true;
+    pthread_mutex_unlock(&handles->lock);
+}
+
+void handles_free(struct handles *handles)
+{
+    if (!handles)
+        return;
+    for (size_t i = 0; i < BUCKETS; i++)
+        while (handles->buckets[i])
+            free_handle(handles->buckets[i]);
+    pthread_mutex_destroy(&handles->lock);
+    free(handles);
+}
+
+/* ---- reading ---- */
+
+int handle_stat(struct handle *handle, struct stat *ret_stat)
+{
+    struct snapshot *snapshot = current_snapshot(handle);
+    int ret;
+
+    if (!snapshot)
+        return tree_stat(handle->handles->tree, &handle->node, ret_stat);
+    ret = tree_stat_sizeless(handle->handles->tree, &handle->node, ret_stat);
+    if (ret == 0) {
+        tree_set_size(ret_stat, snapshot->length);
+        /* tar compares the times before and after reading. */
+        ret_stat->st_mtim = ret_stat->st_ctim = ret_stat->st_atim = snapshot->time;
+    }
+    snapshot_unref(snapshot);
+    return ret;
+}
+
+static void read_wait(struct handle *handle, fuse_req_t req, off_t offset, int flags)
+{
+    if (offset > 0)
+        fuse_reply_buf(req, NULL, 0);
+    else
+        wait_read(handle->handles->waits, req, &handle->node, flags & O_NONBLOCK);
+}
+
+void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
+{
+    struct snapshot *snapshot;
+    bool again = false;
+    int ret = 0;
+
+    if (handle->node.attr->flags & ATTR_WAIT) {
+        read_wait(handle, req, offset, flags);
+        return;
+    }
+    if (offset == 0) {
+        pthread_mutex_lock(&handle->handles->lock);
+        again = handle->was_read;
+        handle->was_read = true;
+        pthread_mutex_unlock(&handle->handles->lock);
+    }
+    if (again)
+        ret = render_again(handle);
+    snapshot = current_snapshot(handle);
+    if (ret == 0 && !snapshot)
+        ret = -EBADF;
+    /* From here on `handle` may be gone: the kernel closes it as soon as it has the reply. */
+    if (ret < 0)
+        fuse_reply_err(req, -ret);
+    else if ((size_t)offset >= snapshot->length)
+        fuse_reply_buf(req, NULL, 0);
+    else
+        fuse_reply_buf(
+            req, snapshot->text + offset,
+            size < snapshot->length - (size_t)offset ? size : snapshot->length - (size_t)offset);
+    snapshot_unref(snapshot);
+}
+
+/* ---- poll ---- */
+
+/* Detaches those who have to be told. */
+static struct poller *take_pollers(struct handles *handles, uint64_t serial, unsigned topics)
+{
+    struct poller *all = NULL;
+
+    pthread_mutex_lock(&handles->lock);
+    struct handle *handle = handles->stopped ? NULL : handles->buckets[(serial >> 2) % BUCKETS];
+    for (; handle; handle = handle->next) {
+        if (handle->node.serial != serial || !(handle->node.attr->topics & topics))
+            continue;
+        handle->changed = true;
+        if (handle->poller) {
+            handle->poller->next = all;
+            all = handle->poller;
+            handle->poller = NULL;
+        }
+    }
+    pthread_mutex_unlock(&handles->lock);
+    return all;
+}
+
+void handle_changed(struct handles *handles, uint64_t serial, unsigned topics)
+{
+    /* An object that goes takes all its files along. */
+    struct poller *poller = take_pollers(handles, serial, topics & TOPIC_GONE ? ~0u : topics);
+
+    while (poller) {
+        struct poller *next = poller->next;
+        fuse_lowlevel_notify_poll(poller->poll);
+        free_poller(poller);
+        poller = next;
+    }
+}
+
+static struct poller *poller_new(struct fuse_pollhandle *poll)
+{
+    struct poller *poller = poll ? calloc(1, sizeof *poller) : NULL;
+
+    if (poller)
+        poller->poll = poll;
+    else if (poll)
+        fuse_pollhandle_destroy(poll);
+    return poller;
+}
+
+void handle_poll(struct handle *handle, fuse_req_t req, struct fuse_pollhandle *poll)
+{
+    struct poller *poller = poller_new(poll), *stale = NULL;
+    unsigned events = POLLIN | POLLRDNORM;
+
+    pthread_mutex_lock(&handle->handles->lock);
+    if (poller) {
+        stale = handle->poller;
+        handle->poller = poller;
+    }
+    /* Without POLLERR, unlike sysfs: many programs take that for a broken file. */
+    if (handle->changed)
+        events |= POLLPRI;
+    pthread_mutex_unlock(&handle->handles->lock);
+    free_poller(stale);
+    /* Asked only now, when a change would already be told. */
+    if ((handle->node.attr->flags & ATTR_WAIT) && !wait_has_ended(&handle->node))
+        events = 0;
+    if (is_for_writing(handle))
+        events |= POLLOUT | POLLWRNORM;
+    fuse_reply_poll(req, events);
+}
+
+/* ---- writing: all of it in the lane, one operation of a file after the other ---- */
+
+static struct text_op *new_op(struct handle *handle, void (*work)(struct lane_op *), size_t size)
+{
+    struct text_op *op = malloc(sizeof *op + size);
+
+    if (op) {
+        memset(op, 0, sizeof *op);
+        op->op.work = work;
+        op->handle = handle;
+        op->size = size;
+    }
+    return op;
+}
+
+/* `op` may be NULL: no memory. */
+static void submit(struct handle *handle, fuse_req_t req, struct text_op *op)
+{
+    if (op)
+        lane_submit(handle->handles->lane, &handle->queue, &op->op, req, TEXT_GRACE_MS);
+    else
+        fuse_reply_err(req, ENOMEM);
+}
+
+static void reply_err(struct text_op *op, int ret)
+{
+    if (answer_claim(&op->op.answer))
+        fuse_reply_err(op->op.answer.req, -ret);
+}
+
+static void set_receiving(struct handle *handle, bool receiving)
+{
+    const struct store *store = handle->node.attr->store;
+
+    if (handle->is_receiving == receiving)
+        return;
+    handle->is_receiving = receiving;
+    if (store->receiving)
+        store->receiving(&handle->node, receiving ? 1 : -1);
+}
+
+static void log_refusal(const struct handle *handle, const struct rp_error *e)
+{
+    char what[512];
+
+    tree_describe(&handle->node, what, sizeof what);
+    log_message(LOG_INFO, "%s: %s", what, e->message);
+}
+
+static void remember_refusal(struct handle *handle, const struct rp_error *e)
+{
+    const struct store *store = handle->node.attr->store;
+
+    log_refusal(handle, e);
+    if (store->refused)
+        store->refused(&handle->node, e);
+}
+
+/* The refusal is remembered first, so that the state passes straight from receiving to it. */
+static int poison(struct handle *handle, const struct rp_error *e)
+{
+    handle->poisoned = true;
+    handle->poison = *e;
+    remember_refusal(handle, e);
+    set_receiving(handle, false);
+    return -e->err;
+}
+
+static int too_long(const struct handle *handle, struct rp_error *e)
+{
+    rp_fail(e, RESULT_INVALID_PARAMETER, "the text is longer than %zu bytes",
+            handle->node.attr->store->max);
+    e->err = EFBIG;
+    return -EFBIG;
+}
+
+/*
+ * Where in the text a WRITE belongs. Appending starts at what the kernel took for the file's size,
+ * that of the template, and returns to it whenever somebody asked for the file's attributes in
+ * between; so only a WRITE that repeats the last one in place and words is placed by its offset.
+ */
+static size_t place(struct handle *handle, const struct text_op *op)
+{
+    if (!(handle->flags & O_APPEND))
+        return (size_t)op->offset;
+    if (handle->has_base && op->offset == handle->last_offset &&
+        handle->last_start + op->size == handle->length &&
+        memcmp(handle->text + handle->last_start, op->data, op->size) == 0)
+        return handle->last_start;
+    handle->has_base = true;
+    return handle->length;
+}
+
+/* Puts the data in its place; a gap is filled with NULs, which no check accepts in the end. */
+static int gather(struct handle *handle, const struct text_op *op, struct rp_error *e)
+{
+    size_t max = handle->node.attr->store->max;
+
+    if (op->offset < 0 || (!(handle->flags & O_APPEND) && (size_t)op->offset > max))
+        return too_long(handle, e);
+    size_t start = place(handle, op);
+    if (start > max || op->size > max - start)
+        return too_long(handle, e);
+    size_t end = start + op->size;
+    if (end > handle->room) {
+        size_t room = end < 4096 ? 4096 : max;
+        char *text = realloc(handle->text, room);
+        if (!text)
+            return rp_fail_memory(e);
+        handle->text = text;
+        handle->room = room;
+    }
+    if (start > handle->length)
+        memset(handle->text + handle->length, 0, start - handle->length);
+    memcpy(handle->text + start, op->data, op->size);
+    if (end > handle->length)
+        handle->length = end;
+    handle->last_start = start;
+    handle->last_offset = op->offset;
+    return 0;
+}
+
+static int check(struct handle *handle, bool whole, unsigned *ret_values, struct rp_error *e)
+{
+    size_t length = handle->length;
+
+    /* What another thread of the writer has yet to fill in is no reason to refuse. */
+    if (!whole && length > 0) {
+        const char *gap = memchr(handle->text, 0, length);
+        if (gap)
+            length = (size_t)(gap - handle->text);
+    }
+    return handle->node.attr->store->check(&handle->node, handle->text, length, whole,
+                                           &handle->caller, ret_values, e);
+}
+
+static int commit(struct handle *handle, struct rp_error *e)
+{
+    return handle->node.attr->store->commit(&handle->node, handle->text, handle->length,
+                                            &handle->caller, e);
+}
+
+static int take_text(struct handle *handle, const struct text_op *op, struct rp_error *e)
+{
+    unsigned values = 0;
+    int ret = gather(handle, op, e);
+
+    if (ret == 0)
+        ret = check(handle, false, &values, e);
+    if (ret == 0 && handle->node.attr->store->at_write && values > 0 && !handle->committed) {
+        ret = commit(handle, e);
+        handle->committed = ret == 0;
+    }
+    return ret;
+}
+
+static void work_write(struct lane_op *lane_op)
+{
+    struct text_op *op = (struct text_op *)lane_op;
+    struct handle *handle = op->handle;
+    struct rp_error e = RP_ERROR_INIT;
+    int ret;
+
+    if (handle->poisoned) {
+        ret = -handle->poison.err;
+    } else {
+        set_receiving(handle, true);
+        ret = take_text(handle, op, &e);
+        if (ret < 0)
+            poison(handle, &e);
+    }
+    if (!answer_claim(&op->op.answer))
+        return;
+    if (ret < 0)
+        fuse_reply_err(op->op.answer.req, -ret);
+    else
+        fuse_reply_write(op->op.answer.req, op->size);
+}
+
+void handle_write(struct handle *handle, fuse_req_t req, const char *data, size_t size,
+                  off_t offset)
+{
+    struct text_op *op = new_op(handle, work_write, size);
+
+    if (op) {
+        op->offset = offset;
+        memcpy(op->data, data, size);
+    }
+    submit(handle, req, op);
+}
+
+static void work_check(struct lane_op *lane_op)
+{
+    struct text_op *op = (struct text_op *)lane_op;
+    struct handle *handle = op->handle;
+    struct rp_error e = RP_ERROR_INIT;
+    unsigned values;
+    int ret = 0;
+
+    if (handle->poisoned) {
+        ret = -handle->poison.err;
+    } else if (handle->length > 0 && !handle->committed) {
+        ret = check(handle, true, &values, &e);
+        if (ret < 0)
+            remember_refusal(handle, &e);
+    }
+    reply_err(op, ret);
+}
+
+void handle_check(struct handle *handle, fuse_req_t req)
+{
+    if (is_for_writing(handle))
+        submit(handle, req, new_op(handle, work_check, 0));
+    else
+        fuse_reply_err(req, 0);
+}
+
+static void cut(struct handle *handle, off_t size)
+{
+    if (size > 0) {
+        if ((size_t)size < handle->length)
+            handle->length = (size_t)size;
+        return;
+    }
+    handle->length = 0;
+    handle->has_base = false;
+    handle->committed = false;
+    handle->poisoned = false;
+    set_receiving(handle, false);
+}
+
+static void work_truncate(struct lane_op *lane_op)
+{
+    struct text_op *op = (struct text_op *)lane_op;
+    struct handle *handle = op->handle;
+    struct stat st;
+    int ret;
+
+    cut(handle, op->offset);
+    ret = handle_stat(handle, &st);
+    if (!answer_claim(&op->op.answer))
+        return;
+    if (ret < 0)
+        fuse_reply_err(op->op.answer.req, -ret);
+    else
+        fuse_reply_attr(op->op.answer.req, &st, tree_policy(&handle->node).attr_timeout);
+}
+
+void handle_truncate(struct handle *handle, fuse_req_t req, off_t size)
+{
+    struct text_op *op = new_op(handle, work_truncate, 0);
+
+    if (op)
+        op->offset = size;
+    submit(handle, req, op);
+}
+
+/* ---- closing ---- */
+
+static void work_close(struct lane_op *lane_op)
+{
+    struct text_op *op = (struct text_op *)lane_op;
+    struct handle *handle = op->handle;
+    struct rp_error e = RP_ERROR_INIT;
+
+    /* The backend remembers a refusal by itself; nobody else is left to hear of it. */
+    if (handle->length > 0 && !handle->poisoned && !handle->node.attr->store->at_write &&
+        commit(handle, &e) < 0)
+        log_refusal(handle, &e);
+    set_receiving(handle, false);
+    reply_err(op, 0);
+}
+
+static void release_close(struct lane_op *lane_op)
+{
+    free_handle(((struct text_op *)lane_op)->handle);
+}
+
+void handle_close(struct handle *handle, fuse_req_t req)
+{
+    if (is_for_writing(handle)) {
+        struct text_op *op = handle->closing;
+        handle->closing = NULL;
+        submit(handle, req, op);
+        return;
+    }
+    free_handle(handle);
+    fuse_reply_err(req, 0);
+}
+
+/* ---- opening ---- */
+
+static int check_access(const struct handle *handle, struct rp_error *e)
+{
+    const struct attr *attr = handle->node.attr;
+
+    /* root passes the kernel's look at the mode, so the row is asked, too. */
+    if ((is_for_writing(handle) && !attr->store) || (is_for_reading(handle) && !attr->show))
+        return rp_fail(e, RESULT_ACCESS_DENIED, "%s cannot be opened that way", attr->path);
+    return 0;
+}
+
+static int begin_writing(struct handle *handle, struct rp_error *e)
+{
+    const struct store *store = handle->node.attr->store;
+    int ret;
+
+    handle->closing = new_op(handle, work_close, 0);
+    if (!handle->closing)
+        return rp_fail_memory(e);
+    handle->closing->op.release = release_close;
+    ret = store->begin ? store->begin(&handle->node, e) : 0;
+    if (ret < 0 && store->refused)
+        store->refused(&handle->node, e);
+    return ret;
+}
+
+int handle_open(struct handles *handles, const struct node *node, int flags,
+                const struct caller *caller, struct handle **ret_handle, struct rp_error *e)
+{
+    struct handle *handle = calloc(1, sizeof *handle);
+    int ret;
+
+    if (!handle)
+        return rp_fail_memory(e);
+    handle->handles = handles;
+    handle->node = *node;
+    handle->flags = flags;
+    handle->caller = *caller;
+    ret = check_access(handle, e);
+    if (ret == 0 && is_for_writing(handle))
+        ret = begin_writing(handle, e);
+    /* Listed before it is rendered, so that no change falls between the two. */
+    enlist(handle);
+    if (ret == 0 && is_for_reading(handle) && !(node->attr->flags & ATTR_WAIT))
+        ret = snapshot_new(handle, &handle->snapshot, e);
+    if (ret < 0) {
+        free_handle(handle);
+        return ret;
+    }
+    *ret_handle = handle;
+    return 0;
+}
+
+void handle_drop(struct handle *handle)
+{
+    free_handle(handle);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The tables: which names stand in a directory of each class. Adding a file is one row in
+ * rows-*.c, its show or store, and its paragraph in refpointfs.1.scd.
+ */
+#ifndef REFPOINTFS_ROWS_H
+#define REFPOINTFS_ROWS_H
+
+#include "tree.h"
+
+extern const struct class class_root, class_vm, class_refpoint, class_job;
+
+/* ---- the files of a job: in jobs/<id>/ and in the job/ of whatever can be exported ---- */
+
+int rows_show_job_status(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_state(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_result(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_progress(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_error(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_settings(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_cancel(const struct node *node, FILE *out, struct rp_error *e);
+int rows_show_job_wait(const struct node *node, FILE *out, struct rp_error *e);
+extern const struct store rows_store_job_cancel;
+
+#define JOB_ROW(NAME, MODE, FLAGS, SHOW, STORE)                                                    \
+    {                                                                                              \
+        .path = (NAME), .mode = S_IFREG | (MODE), .topics = TOPIC_JOB,                             \
+        .flags = ATTR_JOB_TIME | (FLAGS), .show = (SHOW), .store = (STORE)                         \
+    }
+
+/* The rows, below `dir`: "" in jobs/<id>/, "job/" elsewhere. Written once, for all classes. */
+#define JOB_ROWS(dir)                                                                              \
+    JOB_ROW(dir "status", 0444, 0, rows_show_job_status, NULL),                                    \
+        JOB_ROW(dir "state", 0444, 0, rows_show_job_state, NULL),                                  \
+        JOB_ROW(dir "result", 0444, 0, rows_show_job_result, NULL),                                \
+        JOB_ROW(dir "progress", 0444, 0, rows_show_job_progress, NULL),                            \
+        JOB_ROW(dir "error", 0444, 0, rows_show_job_error, NULL),                                  \
+        JOB_ROW(dir "settings", 0444, 0, rows_show_job_settings, NULL),                            \
+        JOB_ROW(dir "cancel", 0644, 0, rows_show_job_cancel, &rows_store_job_cancel),              \
+        JOB_ROW(dir "wait", 0444, ATTR_HIDDEN | ATTR_WAIT, rows_show_job_wait, NULL)
+
+/*
+ * The job that `serial` (a job, or the owner of one) stands for now. -ENOENT when its owner has
+ * none: before the first export, while settings arrive, after a refusal.
+ */
+int rows_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job);
+
+/* ---- `export`, of whatever can be exported ---- */
+
+int rows_show_export(const struct node *node, FILE *out, struct rp_error *e);
+extern const struct store rows_store_export;
+
+#endif

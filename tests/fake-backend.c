@@ -1,0 +1,1237 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * All of backend.h in memory: no libvirt, no disk, no network. Linked with fs/ it makes the program
+ * refpointfs-fake, on which shell tests meet every refusal and every result.
+ *
+ * What it pretends follows from its URI, fake:///?name=value&...
+ *
+ *   vms=N           machines vm1 ... vmN (2)
+ *   refpoints=N     reference points r1 ... rN of each, bare (2)
+ *   job_ms=N        how long a job takes (200)
+ *   slow_ms=N       how long mkdir, rmdir, writing to hold and a refresh take (0)
+ *   check_ms=N      how long the check of a text takes (0)
+ *   stale=1         lists are always older than a second
+ *   open=NUMBER     backend_open() fails with that result
+ *   connected=0     service/info says that there is no connection
+ *
+ * and from what is asked of it:
+ *
+ *   mkdir refpoints/result-NUMBER        fails with that result
+ *   mkdir refpoints/vanish               the VM goes away, with all it has
+ *   rmdir refpoints/keep-NUMBER          fails with that result (mkdir of it works)
+ *   ExportDirectory=/refuse/NUMBER       refused with that result as soon as the line is complete
+ *   ExportDirectory=/late/NUMBER         refused with it only when the whole text is judged
+ *   FakeResult=NUMBER                    the job ends with that result
+ *   FakeMs=N                             the job takes that long
+ *
+ * A settings text is a line of key=value with a known key, a comment, or empty; a text with any
+ * setting needs an ExportDirectory. That is all there is of an INI here.
+ *
+ * One lock for everything, never held while an event is sent or something pretends to be slow. One
+ * thread, the clock, moves jobs and ends holds.
+ */
+#include "../backend/backend.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define TICK_MS         20
+#define JOB_BYTES       (UINT64_C(1) << 30)
+#define NAME_MAX_LENGTH 200
+
+struct list {
+    uint64_t *serials;
+    size_t count, room;
+};
+
+/* A VM, reference point or job; members of the other kinds stay zero. */
+struct object {
+    uint64_t serial, parent;
+    char name[RP_NAME_SIZE];
+    struct timespec changed;
+    bool gone;
+    struct list children; /* of a VM: reference points */
+
+    bool held;
+    long long hold_ends_ms;
+    char last_export[256];
+
+    /* An owner's last job, and what is being said about the next. */
+    uint64_t job;
+    int receiving;
+    struct rp_error refusal, newest_refusal; /* the first goes when a job starts */
+
+    /* Of a job. */
+    uint64_t owner, id;
+    enum job_state state;
+    int result, wanted_result;
+    long long duration_ms, started_ms;
+    bool cancel_requested;
+    struct timespec submitted, started, ended;
+    uid_t caller_uid;
+    char directory[256];
+    char *settings;
+};
+
+struct event {
+    uint64_t serial;
+    unsigned topics;
+};
+
+struct backend {
+    struct backend_options options;
+    struct backend_events events;
+    char *uri, *state_dir, *run_dir, *scratch_dir;
+    struct timespec started;
+    uint64_t slow_ms, check_ms, job_ms;
+    bool stale, connected;
+
+    /* Protects everything below. */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool closing;
+    pthread_t clock;
+    struct object **objects; /* by serial >> 2; [0] is unused */
+    size_t nobjects, room;
+    struct list vms, jobs;
+    uint64_t last_job_id;
+};
+
+/* ---- small things ---- */
+
+static long long now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static struct timespec now_wall(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return now;
+}
+
+static void pretend_slow(uint64_t ms)
+{
+    struct timespec pause = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+
+    if (ms > 0)
+        nanosleep(&pause, NULL);
+}
+
+static char *copy(const char *text)
+{
+    return strdup(text ? text : "");
+}
+
+static uint64_t uri_number(const char *uri, const char *name, uint64_t otherwise)
+{
+    size_t length = strlen(name);
+
+    for (const char *s = uri ? strpbrk(uri, "?&") : NULL; s; s = strpbrk(s + 1, "?&"))
+        if (strncmp(s + 1, name, length) == 0 && s[1 + length] == '=')
+            return strtoull(s + length + 2, NULL, 10);
+    return otherwise;
+}
+
+/* The result in "prefixNUMBER", 0 when the text does not begin so. */
+static int magic_result(const char *text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+
+    return strncmp(text, prefix, length) == 0 ? (int)strtol(text + length, NULL, 10) : 0;
+}
+
+static void send(struct backend *backend, uint64_t serial, unsigned topics)
+{
+    if (backend->events.changed)
+        backend->events.changed(backend->events.opaque, serial, topics);
+}
+
+/* ---- objects ---- */
+
+static void list_add(struct list *list, uint64_t serial)
+{
+    if (list->count == list->room) {
+        list->room = list->room ? list->room * 2 : 8;
+        list->serials = realloc(list->serials, list->room * sizeof *list->serials);
+        if (!list->serials)
+            abort();
+    }
+    list->serials[list->count++] = serial;
+}
+
+static void list_remove(struct list *list, uint64_t serial)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->serials[i] == serial) {
+            memmove(&list->serials[i], &list->serials[i + 1],
+                    (list->count - i - 1) * sizeof *list->serials);
+            list->count--;
+            return;
+        }
+    }
+}
+
+static struct object *find_locked(struct backend *backend, uint64_t serial)
+{
+    uint64_t index = serial >> 2;
+
+    if (index == 0 || index >= backend->nobjects || backend->objects[index]->serial != serial ||
+        backend->objects[index]->gone)
+        return NULL;
+    return backend->objects[index];
+}
+
+static int no_object(struct rp_error *e)
+{
+    return rp_fail_errno(e, ENOENT, "the object is gone");
+}
+
+static struct list *children_locked(struct backend *backend, uint64_t parent, enum rp_kind kind)
+{
+    struct object *object;
+
+    if (parent == 0)
+        return kind == KIND_VM ? &backend->vms : kind == KIND_JOB ? &backend->jobs : NULL;
+    object = kind == KIND_REFPOINT ? find_locked(backend, parent) : NULL;
+    return object ? &object->children : NULL;
+}
+
+static struct object *add_locked(struct backend *backend, uint64_t parent, enum rp_kind kind,
+                                 const char *name)
+{
+    struct object *object = calloc(1, sizeof *object);
+
+    if (backend->nobjects == backend->room) {
+        backend->room = backend->room ? backend->room * 2 : 64;
+        backend->objects = realloc(backend->objects, backend->room * sizeof *backend->objects);
+    }
+    if (!object || !backend->objects)
+        abort();
+    object->serial = (uint64_t)backend->nobjects << 2 | kind;
+    object->parent = parent;
+    object->changed = now_wall();
+    snprintf(object->name, sizeof object->name, "%s", name);
+    backend->objects[backend->nobjects++] = object;
+    list_add(children_locked(backend, parent, kind), object->serial);
+    return object;
+}
+
+static struct object *child_locked(struct backend *backend, uint64_t parent, enum rp_kind kind,
+                                   const char *name)
+{
+    struct list *list = children_locked(backend, parent, kind);
+
+    for (size_t i = 0; list && i < list->count; i++) {
+        struct object *object = find_locked(backend, list->serials[i]);
+        if (object && strcmp(object->name, name) == 0)
+            return object;
+    }
+    return NULL;
+}
+
+/* ---- jobs, moved by the clock ---- */
+
+static bool is_active(const struct object *job)
+{
+    return !job_state_has_ended(job->state);
+}
+
+/* The job that keeps this VM, or the VM of this reference point, in use. */
+static struct object *active_job_locked(struct backend *backend, uint64_t owner)
+{
+    struct object *object = find_locked(backend, owner);
+    uint64_t vm = object && rp_serial_kind(owner) == KIND_REFPOINT ? object->parent : owner;
+
+    for (size_t i = 0; i < backend->jobs.count; i++) {
+        struct object *job = find_locked(backend, backend->jobs.serials[i]);
+        if (job && is_active(job) && (job->parent == vm || job->owner == vm))
+            return job;
+    }
+    return NULL;
+}
+
+static void end_job_locked(struct backend *backend, struct object *job, enum job_state state,
+                           int result)
+{
+    struct object *owner = find_locked(backend, job->owner);
+
+    job->state = state;
+    job->result = result;
+    job->ended = job->changed = now_wall();
+    if (owner && state == JOB_COMPLETED) {
+        owner->held = false;
+        snprintf(owner->last_export, sizeof owner->last_export, "%s", job->directory);
+    }
+}
+
+/* True when something can be told about the job. */
+static bool move_job_locked(struct backend *backend, struct object *job, size_t *running)
+{
+    if (job->state == JOB_NEW && *running < backend->options.jobs) {
+        job->state = JOB_RUNNING;
+        job->started = job->changed = now_wall();
+        job->started_ms = now_ms();
+    } else if (job->state != JOB_RUNNING) {
+        return false;
+    }
+    (*running)++;
+    if (job->cancel_requested)
+        end_job_locked(backend, job, JOB_TERMINATED, RESULT_FAILED);
+    else if (now_ms() - job->started_ms >= job->duration_ms)
+        end_job_locked(backend, job, job->wanted_result ? JOB_EXCEPTION : JOB_COMPLETED,
+                       job->wanted_result);
+    return true;
+}
+
+#define EVENTS_MAX 128
+
+static void add_event(struct event *events, size_t *n, uint64_t serial, unsigned topics)
+{
+    if (*n < EVENTS_MAX)
+        events[(*n)++] = (struct event){serial, topics};
+}
+
+/* One tick; *ret_busy tells whether another one will be needed. */
+static size_t tick_locked(struct backend *backend, struct event *events, bool *ret_busy)
+{
+    size_t n = 0, running = 0;
+
+    *ret_busy = false;
+    for (size_t i = 0; i < backend->jobs.count && n + 2 < EVENTS_MAX; i++) {
+        struct object *job = find_locked(backend, backend->jobs.serials[i]);
+        if (!job || !is_active(job))
+            continue;
+        *ret_busy = true;
+        if (move_job_locked(backend, job, &running)) {
+            add_event(events, &n, job->serial, TOPIC_JOB);
+            add_event(events, &n, job->owner,
+                      is_active(job) ? TOPIC_JOB : TOPIC_JOB | TOPIC_HOLD | TOPIC_INFO);
+        }
+    }
+    for (size_t i = 1; i < backend->nobjects && n < EVENTS_MAX; i++) {
+        struct object *object = backend->objects[i];
+        if (object->gone || !object->held)
+            continue;
+        *ret_busy = true;
+        if (now_ms() >= object->hold_ends_ms && !active_job_locked(backend, object->serial)) {
+            object->held = false;
+            add_event(events, &n, object->serial, TOPIC_HOLD | TOPIC_INFO);
+        }
+    }
+    return n;
+}
+
+static void wait_for_tick_locked(struct backend *backend, bool busy)
+{
+    struct timespec until;
+    long long at = now_ms() + TICK_MS;
+
+    until.tv_sec = at / 1000;
+    until.tv_nsec = at % 1000 * 1000000;
+    if (busy)
+        pthread_cond_timedwait(&backend->wake, &backend->lock, &until);
+    else
+        pthread_cond_wait(&backend->wake, &backend->lock);
+}
+
+static void *run_clock(void *opaque)
+{
+    struct backend *backend = opaque;
+    struct event events[EVENTS_MAX];
+    bool busy;
+
+    pthread_mutex_lock(&backend->lock);
+    while (!backend->closing) {
+        size_t n = tick_locked(backend, events, &busy);
+        if (n > 0) {
+            pthread_mutex_unlock(&backend->lock);
+            for (size_t i = 0; i < n; i++)
+                send(backend, events[i].serial, events[i].topics);
+            pthread_mutex_lock(&backend->lock);
+        }
+        if (!backend->closing)
+            wait_for_tick_locked(backend, busy);
+    }
+    pthread_mutex_unlock(&backend->lock);
+    return NULL;
+}
+
+/* ---- opening and closing ---- */
+
+static void populate(struct backend *backend)
+{
+    uint64_t vms = uri_number(backend->uri, "vms", 2);
+    uint64_t refpoints = uri_number(backend->uri, "refpoints", 2);
+    char name[32];
+
+    for (uint64_t v = 1; v <= vms; v++) {
+        snprintf(name, sizeof name, "vm%" PRIu64, v);
+        struct object *vm = add_locked(backend, 0, KIND_VM, name);
+        for (uint64_t r = 1; r <= refpoints; r++) {
+            snprintf(name, sizeof name, "r%" PRIu64, r);
+            add_locked(backend, vm->serial, KIND_REFPOINT, name);
+        }
+    }
+}
+
+static void use_options(struct backend *backend, const struct backend_options *options)
+{
+    backend->uri = copy(options->uri);
+    backend->state_dir = copy(options->state_dir);
+    backend->run_dir = copy(options->run_dir);
+    backend->scratch_dir = copy(options->scratch_dir);
+    backend->options = *options;
+    backend->options.uri = backend->uri;
+    backend->options.state_dir = backend->state_dir;
+    backend->options.run_dir = backend->run_dir;
+    backend->options.scratch_dir = backend->scratch_dir;
+    backend->slow_ms = uri_number(backend->uri, "slow_ms", 0);
+    backend->check_ms = uri_number(backend->uri, "check_ms", 0);
+    backend->job_ms = uri_number(backend->uri, "job_ms", 200);
+    backend->stale = uri_number(backend->uri, "stale", 0);
+    backend->connected = uri_number(backend->uri, "connected", 1);
+}
+
+int backend_open(const struct backend_options *options, const struct backend_events *events,
+                 struct backend **ret_backend, struct rp_error *e)
+{
+    int result = (int)uri_number(options->uri, "open", 0);
+    struct backend *backend;
+    pthread_condattr_t attr;
+
+    if (result)
+        return rp_fail(e, result, "the service was asked not to open");
+    backend = calloc(1, sizeof *backend);
+    if (!backend)
+        return rp_fail_memory(e);
+    use_options(backend, options);
+    backend->events = *events;
+    backend->started = now_wall();
+    pthread_mutex_init(&backend->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&backend->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    backend->objects = calloc(64, sizeof *backend->objects);
+    backend->room = 64;
+    backend->nobjects = 1; /* index 0 is the service */
+    populate(backend);
+    pthread_create(&backend->clock, NULL, run_clock, backend);
+    *ret_backend = backend;
+    return 0;
+}
+
+void backend_close(struct backend *backend)
+{
+    if (!backend)
+        return;
+    pthread_mutex_lock(&backend->lock);
+    backend->closing = true;
+    pthread_cond_signal(&backend->wake);
+    pthread_mutex_unlock(&backend->lock);
+    pthread_join(backend->clock, NULL);
+    for (size_t i = 1; i < backend->nobjects; i++) {
+        free(backend->objects[i]->children.serials);
+        free(backend->objects[i]->settings);
+        free(backend->objects[i]);
+    }
+    free(backend->objects);
+    free(backend->vms.serials);
+    free(backend->jobs.serials);
+    free(backend->uri);
+    free(backend->state_dir);
+    free(backend->run_dir);
+    free(backend->scratch_dir);
+    pthread_cond_destroy(&backend->wake);
+    pthread_mutex_destroy(&backend->lock);
+    free(backend);
+}
+
+/* ---- directories ---- */
+
+static void describe(const struct object *object, struct child *ret_child)
+{
+    ret_child->serial = object->serial;
+    ret_child->changed = object->changed;
+    memcpy(ret_child->name, object->name, sizeof ret_child->name);
+}
+
+int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_child)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, serial);
+    if (object)
+        describe(object, ret_child);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : -ENOENT;
+}
+
+int backend_child(struct backend *backend, uint64_t parent, enum rp_kind kind, const char *name,
+                  uint64_t *ret_serial)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = child_locked(backend, parent, kind, name);
+    if (object)
+        *ret_serial = object->serial;
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : -ENOENT;
+}
+
+size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind kind, uint64_t after,
+                        struct child *ret_children, size_t max)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&backend->lock);
+    struct list *list = children_locked(backend, parent, kind);
+    for (size_t i = 0; list && i < list->count && n < max; i++)
+        if (list->serials[i] > after)
+            describe(find_locked(backend, list->serials[i]), &ret_children[n++]);
+    pthread_mutex_unlock(&backend->lock);
+    return n;
+}
+
+bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind)
+{
+    (void)parent;
+    return kind == KIND_REFPOINT && backend->stale;
+}
+
+void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
+                     unsigned timeout_ms)
+{
+    (void)parent, (void)kind;
+    pretend_slow(backend->slow_ms < timeout_ms ? backend->slow_ms : timeout_ms);
+}
+
+/* ---- snapshots ---- */
+
+static void count_locked(struct backend *backend, struct service_info *info)
+{
+    info->vms = backend->vms.count;
+    for (size_t i = 1; i < backend->nobjects; i++) {
+        const struct object *object = backend->objects[i];
+        if (object->gone)
+            continue;
+        info->refpoints += rp_serial_kind(object->serial) == KIND_REFPOINT;
+        info->holds += object->held;
+        if (rp_serial_kind(object->serial) == KIND_JOB) {
+            info->jobs_queued += object->state == JOB_NEW;
+            info->jobs_running += object->state == JOB_RUNNING;
+            info->jobs_ended += !is_active(object);
+        }
+    }
+}
+
+int backend_service_info(struct backend *backend, struct service_info *ret_info, struct rp_error *e)
+{
+    struct service_info info = {
+        .uri = copy(backend->uri),
+        .connected = backend->connected,
+        .connection = copy(backend->connected ? "connected" : "there is no hypervisor"),
+        .libvirt = copy("0.0.0"),
+        .hypervisor = copy("fake"),
+        .can_hold = true,
+        .started = backend->started,
+    };
+
+    (void)e;
+    pthread_mutex_lock(&backend->lock);
+    count_locked(backend, &info);
+    pthread_mutex_unlock(&backend->lock);
+    *ret_info = info;
+    return 0;
+}
+
+void service_info_clear(struct service_info *info)
+{
+    free(info->uri);
+    free(info->connection);
+    free(info->libvirt);
+    free(info->hypervisor);
+    *info = (struct service_info){0};
+}
+
+const struct backend_options *backend_options_in_force(struct backend *backend)
+{
+    return &backend->options;
+}
+
+static char *refusal_text(const struct rp_error *refusal)
+{
+    char *text = NULL;
+
+    if (refusal->err == 0)
+        return copy("");
+    if (asprintf(&text, "%d %s", refusal->result, refusal->message) < 0)
+        abort();
+    return text;
+}
+
+static char *held_name_locked(struct backend *backend, const struct object *vm)
+{
+    for (size_t i = 0; i < vm->children.count; i++) {
+        struct object *refpoint = find_locked(backend, vm->children.serials[i]);
+        if (refpoint->held)
+            return copy(refpoint->name);
+    }
+    return copy("");
+}
+
+static void fill_vm_locked(struct backend *backend, const struct object *vm, struct vm_info *info)
+{
+    *info = (struct vm_info){
+        .name = copy(vm->name),
+        .uuid = copy("00000000-0000-4000-8000-000000000001"),
+        .state = "running",
+        .persistent = true,
+        .held = held_name_locked(backend, vm),
+        .last_refusal = refusal_text(&vm->refusal),
+        .ndisks = 2,
+        .disks = calloc(2, sizeof *info->disks),
+        .changed = vm->changed,
+    };
+    /* A name that tries to forge a line. */
+    info->disks[0] = (struct vm_disk){.target = copy("vda"),
+                                      .source = copy("/images/line\nbreak.qcow2"),
+                                      .format = copy("qcow2"),
+                                      .size_bytes = JOB_BYTES,
+                                      .tracked = true,
+                                      .why_not = copy("")};
+    info->disks[1] = (struct vm_disk){.target = copy("vdb"),
+                                      .source = copy("/images/b.raw"),
+                                      .format = copy("raw"),
+                                      .why_not = copy("raw images have no bitmaps")};
+}
+
+int backend_vm_info(struct backend *backend, uint64_t vm, struct vm_info *ret_info,
+                    struct rp_error *e)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = rp_serial_kind(vm) == KIND_VM ? find_locked(backend, vm) : NULL;
+    if (object)
+        fill_vm_locked(backend, object, ret_info);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : no_object(e);
+}
+
+void vm_info_clear(struct vm_info *info)
+{
+    for (size_t i = 0; i < info->ndisks; i++) {
+        free(info->disks[i].target);
+        free(info->disks[i].source);
+        free(info->disks[i].format);
+        free(info->disks[i].why_not);
+    }
+    free(info->disks);
+    free(info->name);
+    free(info->uuid);
+    free(info->held);
+    free(info->last_refusal);
+    *info = (struct vm_info){0};
+}
+
+static int make_xml(struct backend *backend, uint64_t serial, const char *element, char **ret_xml,
+                    struct rp_error *e)
+{
+    struct child object;
+
+    if (backend_stat(backend, serial, &object) < 0)
+        return no_object(e);
+    if (asprintf(ret_xml, "<%s>\n  <name>%s</name>\n</%s>\n", element, object.name, element) < 0)
+        return rp_fail_memory(e);
+    return 0;
+}
+
+int backend_vm_xml(struct backend *backend, uint64_t vm, char **ret_xml, struct rp_error *e)
+{
+    return make_xml(backend, vm, "domain", ret_xml, e);
+}
+
+int backend_refpoint_xml(struct backend *backend, uint64_t refpoint, char **ret_xml,
+                         struct rp_error *e)
+{
+    return make_xml(backend, refpoint, "domaincheckpoint", ret_xml, e);
+}
+
+static void fill_refpoint_locked(struct backend *backend, const struct object *refpoint,
+                                 struct refpoint_info *info)
+{
+    struct object *vm = find_locked(backend, refpoint->parent);
+
+    *info = (struct refpoint_info){
+        .name = copy(refpoint->name),
+        .vm = copy(vm ? vm->name : ""),
+        .parent = copy(""),
+        .created = refpoint->changed,
+        .consistency_level = 2,
+        .held = refpoint->held,
+        .ndisks = 1,
+        .disks = calloc(1, sizeof *info->disks),
+        .last_export = copy(refpoint->last_export),
+    };
+    if (asprintf(&info->instance_id, "fake:%s/%s", info->vm, info->name) < 0)
+        abort();
+    if (refpoint->held) {
+        info->hold_expires = now_wall();
+        info->hold_expires.tv_sec += (refpoint->hold_ends_ms - now_ms()) / 1000;
+    }
+    info->disks[0] = (struct refpoint_disk){.target = copy("vda"),
+                                            .health = HEALTH_OK,
+                                            .has_changed_bytes = true,
+                                            .changed_bytes = 65536,
+                                            .base = copy(""),
+                                            .why_full = copy("")};
+}
+
+int backend_refpoint_info(struct backend *backend, uint64_t refpoint,
+                          struct refpoint_info *ret_info, struct rp_error *e)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = rp_serial_kind(refpoint) == KIND_REFPOINT ? find_locked(backend, refpoint) : NULL;
+    if (object)
+        fill_refpoint_locked(backend, object, ret_info);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : no_object(e);
+}
+
+void refpoint_info_clear(struct refpoint_info *info)
+{
+    for (size_t i = 0; i < info->ndisks; i++) {
+        free(info->disks[i].target);
+        free(info->disks[i].base);
+        free(info->disks[i].why_full);
+    }
+    free(info->disks);
+    free(info->name);
+    free(info->vm);
+    free(info->instance_id);
+    free(info->parent);
+    free(info->last_export);
+    *info = (struct refpoint_info){0};
+}
+
+bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint)
+{
+    struct object *object;
+    bool held;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, refpoint);
+    held = object && object->held;
+    pthread_mutex_unlock(&backend->lock);
+    return held;
+}
+
+/* What `serial` stands for now: a job to show, or NULL and the state and result without one. */
+static struct object *shown_job_locked(struct backend *backend, const struct object *object,
+                                       enum job_state *ret_state, int *ret_result)
+{
+    struct object *job;
+
+    if (rp_serial_kind(object->serial) == KIND_JOB)
+        job = find_locked(backend, object->serial);
+    else
+        job = find_locked(backend, object->job);
+    if (job && (is_active(job) || rp_serial_kind(object->serial) == KIND_JOB ||
+                (object->receiving == 0 && object->refusal.err == 0))) {
+        *ret_state = job->state;
+        *ret_result = is_active(job) ? RESULT_JOB_STARTED : job->result;
+        return job;
+    }
+    *ret_state = object->receiving ? JOB_RECEIVING : object->refusal.err ? JOB_EXCEPTION : JOB_NONE;
+    *ret_result = object->receiving ? RESULT_JOB_STARTED : object->refusal.result;
+    return NULL;
+}
+
+static void fill_job(const struct object *job, struct job_info *info)
+{
+    info->id = job->id;
+    info->bytes_total = JOB_BYTES;
+    if (job->state == JOB_COMPLETED)
+        info->bytes_done = JOB_BYTES;
+    else if (job->state == JOB_RUNNING && job->duration_ms > 0)
+        info->bytes_done =
+            JOB_BYTES / (uint64_t)job->duration_ms * (uint64_t)(now_ms() - job->started_ms);
+    if (info->bytes_done > JOB_BYTES)
+        info->bytes_done = JOB_BYTES;
+    info->rate_bytes = job->duration_ms > 0 ? JOB_BYTES * 1000 / (uint64_t)job->duration_ms : 0;
+    info->moment = job->submitted;
+    info->exact = EXACT_YES;
+    info->submitted = job->submitted;
+    info->started = job->started;
+    info->ended = job->ended;
+    info->caller_uid = job->caller_uid;
+    info->has_caller = true;
+    info->cancel_requested = job->cancel_requested;
+}
+
+static const char *error_of(const struct object *object, const struct object *job)
+{
+    if (!job)
+        return object->receiving ? "" : object->refusal.message;
+    if (job->state == JOB_TERMINATED)
+        return "cancelled";
+    return job->state == JOB_EXCEPTION ? rp_result_row(job->result)->meaning : "";
+}
+
+static void fill_info_locked(struct backend *backend, const struct object *object,
+                             struct job_info *info)
+{
+    *info = (struct job_info){0};
+    struct object *job = shown_job_locked(backend, object, &info->state, &info->result);
+    const struct object *owner = object;
+
+    if (rp_serial_kind(object->serial) == KIND_JOB)
+        owner = find_locked(backend, object->owner);
+    if (job)
+        fill_job(job, info);
+    struct object *vm = find_locked(backend, owner ? owner->parent : 0);
+    info->has_result = info->state != JOB_NONE;
+    info->vm = copy(vm ? vm->name : "");
+    info->refpoint = copy(owner ? owner->name : "");
+    info->error = copy(error_of(object, job));
+    info->export_directory = copy(job ? job->directory : "");
+    info->settings = copy(job ? job->settings : "");
+    info->last_refusal = refusal_text(owner ? &owner->newest_refusal : &object->newest_refusal);
+}
+
+int backend_job_info(struct backend *backend, uint64_t serial, struct job_info *ret_info,
+                     struct rp_error *e)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, serial);
+    if (object)
+        fill_info_locked(backend, object, ret_info);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : no_object(e);
+}
+
+void job_info_clear(struct job_info *info)
+{
+    free(info->vm);
+    free(info->refpoint);
+    free(info->error);
+    free(info->export_directory);
+    free(info->settings);
+    free(info->last_refusal);
+    *info = (struct job_info){0};
+}
+
+int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
+                      int *ret_result)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, serial);
+    if (object)
+        shown_job_locked(backend, object, ret_state, ret_result);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : -ENOENT;
+}
+
+/* ---- reference points ---- */
+
+static void vanish_locked(struct backend *backend, struct object *vm, struct event *events,
+                          size_t *n)
+{
+    for (size_t i = 0; i < vm->children.count; i++) {
+        struct object *refpoint = find_locked(backend, vm->children.serials[i]);
+        add_event(events, n, refpoint->serial, TOPIC_GONE);
+        refpoint->gone = true;
+    }
+    vm->children.count = 0;
+    vm->gone = true;
+    list_remove(&backend->vms, vm->serial);
+    add_event(events, n, vm->serial, TOPIC_GONE);
+    add_event(events, n, 0, TOPIC_LIST);
+}
+
+static int check_name_locked(struct backend *backend, struct object *vm, const char *name,
+                             struct rp_error *e)
+{
+    int result = magic_result(name, "result-");
+
+    if (result)
+        return rp_fail(e, result, "the name asks for a refusal");
+    if (*name == '.' || strchr(name, ' ') || strlen(name) > NAME_MAX_LENGTH)
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "'%s' cannot be a reference point's name",
+                       name);
+    if (child_locked(backend, vm->serial, KIND_REFPOINT, name)) {
+        rp_fail(e, RESULT_INVALID_PARAMETER, "reference point '%s' exists", name);
+        if (e)
+            e->err = EEXIST;
+        return -EEXIST;
+    }
+    for (size_t i = 0; i < vm->children.count; i++)
+        if (find_locked(backend, vm->children.serials[i])->held)
+            return rp_fail(e, RESULT_IN_USE, "the VM is held by another reference point");
+    return 0;
+}
+
+static int create_locked(struct backend *backend, struct object *vm, const char *name,
+                         uint64_t *ret_refpoint, struct rp_error *e)
+{
+    int ret = check_name_locked(backend, vm, name, e);
+
+    if (ret < 0) {
+        if (e)
+            vm->refusal = *e;
+        return ret;
+    }
+    struct object *refpoint = add_locked(backend, vm->serial, KIND_REFPOINT, name);
+    refpoint->held = true;
+    refpoint->hold_ends_ms = now_ms() + backend->options.hold_seconds * 1000LL;
+    *ret_refpoint = refpoint->serial;
+    pthread_cond_signal(&backend->wake);
+    return 0;
+}
+
+static void send_all(struct backend *backend, const struct event *events, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        send(backend, events[i].serial, events[i].topics);
+}
+
+int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *name,
+                            const struct caller *caller, uint64_t *ret_refpoint, struct rp_error *e)
+{
+    struct event events[EVENTS_MAX];
+    struct object *object;
+    size_t n = 0;
+    int ret;
+
+    (void)caller;
+    pretend_slow(backend->slow_ms);
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, vm);
+    if (object && strcmp(name, "vanish") == 0) {
+        vanish_locked(backend, object, events, &n);
+        object = NULL;
+    }
+    ret = object ? create_locked(backend, object, name, ret_refpoint, e) : no_object(e);
+    if (ret == 0)
+        add_event(events, &n, vm, TOPIC_LIST | TOPIC_HOLD);
+    pthread_mutex_unlock(&backend->lock);
+    send_all(backend, events, n);
+    return ret;
+}
+
+static int delete_locked(struct backend *backend, struct object *refpoint, struct rp_error *e)
+{
+    struct object *vm = find_locked(backend, refpoint->parent);
+    struct object *job = find_locked(backend, refpoint->job);
+    int result = magic_result(refpoint->name, "keep-");
+
+    if (result)
+        return rp_fail(e, result, "the name asks for a refusal");
+    if (job && is_active(job))
+        return rp_fail(e, RESULT_IN_USE, "its job %" PRIu64 " runs", job->id);
+    refpoint->gone = true;
+    if (vm)
+        list_remove(&vm->children, refpoint->serial);
+    return 0;
+}
+
+int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct rp_error *e)
+{
+    struct object *object;
+    uint64_t vm = 0;
+    int ret;
+
+    pretend_slow(backend->slow_ms);
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, refpoint);
+    if (object)
+        vm = object->parent;
+    ret = object ? delete_locked(backend, object, e) : no_object(e);
+    pthread_mutex_unlock(&backend->lock);
+    if (ret == 0) {
+        send(backend, refpoint, TOPIC_GONE);
+        send(backend, vm, TOPIC_LIST);
+    }
+    return ret;
+}
+
+int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e)
+{
+    struct object *object, *job;
+    bool was_held = false;
+    int ret = 0;
+
+    pretend_slow(backend->slow_ms);
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, refpoint);
+    job = object ? find_locked(backend, object->job) : NULL;
+    if (!object) {
+        ret = no_object(e);
+    } else if (job && is_active(job)) {
+        ret = rp_fail(e, RESULT_IN_USE, "its job %" PRIu64 " runs", job->id);
+    } else {
+        was_held = object->held;
+        object->held = false;
+    }
+    pthread_mutex_unlock(&backend->lock);
+    if (was_held)
+        send(backend, refpoint, TOPIC_HOLD | TOPIC_INFO);
+    return ret;
+}
+
+/* ---- exports ---- */
+
+int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, struct rp_error *e)
+{
+    struct child object;
+
+    if (backend_stat(backend, owner, &object) < 0)
+        return no_object(e);
+    fputs("# Settings of an export, one key=value a line.\n"
+          "#ExportDirectory=/backup/new\n"
+          "#BaseReferencePoint=\n",
+          out);
+    return 0;
+}
+
+int backend_export_may_begin(struct backend *backend, uint64_t owner, struct rp_error *e)
+{
+    struct object *job;
+    uint64_t id = 0;
+
+    pthread_mutex_lock(&backend->lock);
+    job = active_job_locked(backend, owner);
+    if (job)
+        id = job->id;
+    pthread_mutex_unlock(&backend->lock);
+    return id ? rp_fail(e, RESULT_IN_USE, "job %" PRIu64 " of this VM runs", id) : 0;
+}
+
+void backend_export_receiving(struct backend *backend, uint64_t owner, int delta)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, owner);
+    if (object)
+        object->receiving += delta;
+    pthread_mutex_unlock(&backend->lock);
+    if (object)
+        send(backend, owner, TOPIC_JOB);
+}
+
+static const char *const keys[] = {
+    "ExportDirectory",
+    "BaseReferencePoint",
+    "DisksToExport",
+    "Format",
+    "Compression",
+    "Checksum",
+    "BaseExportDirectory",
+    "IfBaseLost",
+    "RequireExact",
+    "Bandwidth",
+    "Timeout",
+    "KeepHold",
+    "FakeResult",
+    "FakeMs",
+};
+
+struct settings {
+    char directory[256];
+    int result;
+    long long ms;
+    unsigned count;
+};
+
+static bool is_known(const char *key, size_t length)
+{
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (strlen(keys[i]) == length && strncasecmp(keys[i], key, length) == 0)
+            return true;
+    return false;
+}
+
+/* `line` has no newline, and a NUL behind it. */
+static int parse_line(const char *line, unsigned number, struct settings *settings,
+                      struct rp_error *e)
+{
+    const char *value = strchr(line, '=');
+    int result;
+
+    if (!*line || *line == '#' || *line == ';')
+        return 0;
+    if (!value)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "line %u: not key=value", number);
+    if (!is_known(line, (size_t)(value - line)))
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "line %u: unknown key '%.*s'", number,
+                       (int)(value - line), line);
+    value++;
+    result = magic_result(value, "/refuse/");
+    if (result)
+        return rp_fail(e, result, "line %u: the value asks for a refusal", number);
+    if (strncasecmp(line, "ExportDirectory", 15) == 0)
+        snprintf(settings->directory, sizeof settings->directory, "%s", value);
+    if (strncasecmp(line, "FakeResult", 10) == 0)
+        settings->result = (int)strtol(value, NULL, 10);
+    if (strncasecmp(line, "FakeMs", 6) == 0)
+        settings->ms = strtoll(value, NULL, 10);
+    settings->count++;
+    return 0;
+}
+
+static int judge_whole(const struct settings *settings, struct rp_error *e)
+{
+    int result = magic_result(settings->directory, "/late/");
+
+    if (settings->count > 0 && !*settings->directory)
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "ExportDirectory is missing");
+    return result ? rp_fail(e, result, "the whole text asks for a refusal") : 0;
+}
+
+static int parse(const char *text, size_t length, bool whole, struct settings *settings,
+                 struct rp_error *e)
+{
+    char *lines = strndup(text ? text : "", length), *line = lines, *end;
+    unsigned number = 1;
+    int ret = 0;
+
+    if (!lines)
+        return rp_fail_memory(e);
+    if (strlen(lines) < length) {
+        free(lines);
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "the text contains a NUL byte");
+    }
+    for (; ret == 0 && (end = strchr(line, '\n')); line = end + 1, number++) {
+        *end = '\0';
+        ret = parse_line(line, number, settings, e);
+    }
+    if (ret == 0 && whole)
+        ret = parse_line(line, number, settings, e);
+    if (ret == 0 && whole)
+        ret = judge_whole(settings, e);
+    free(lines);
+    return ret;
+}
+
+int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         struct rp_error *e)
+{
+    struct settings settings = {.ms = 0};
+    int ret;
+
+    (void)owner, (void)caller;
+    pretend_slow(backend->check_ms);
+    ret = parse(text, length, whole, &settings, e);
+    if (ret == 0)
+        *ret_settings = settings.count;
+    return ret;
+}
+
+void backend_export_refused(struct backend *backend, uint64_t owner, const struct rp_error *e)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, owner);
+    if (object) {
+        object->newest_refusal = *e;
+        if (!active_job_locked(backend, owner))
+            object->refusal = *e;
+    }
+    pthread_mutex_unlock(&backend->lock);
+    if (object)
+        send(backend, owner, TOPIC_JOB);
+}
+
+static uint64_t start_locked(struct backend *backend, struct object *owner,
+                             const struct settings *settings, char *text,
+                             const struct caller *caller)
+{
+    char name[32];
+    uint64_t id = ++backend->last_job_id;
+
+    snprintf(name, sizeof name, "%" PRIu64, id);
+    struct object *job = add_locked(backend, 0, KIND_JOB, name);
+    job->id = id;
+    job->owner = owner->serial;
+    job->parent = owner->parent;
+    job->state = JOB_NEW;
+    job->wanted_result = settings->result;
+    job->duration_ms = settings->ms ? settings->ms : (long long)backend->job_ms;
+    job->submitted = now_wall();
+    job->caller_uid = caller->uid;
+    job->settings = text;
+    memcpy(job->directory, settings->directory, sizeof job->directory);
+    owner->job = job->serial;
+    owner->refusal = (struct rp_error)RP_ERROR_INIT;
+    pthread_cond_signal(&backend->wake);
+    return job->serial;
+}
+
+int backend_export_start(struct backend *backend, uint64_t owner, const char *text, size_t length,
+                         const struct caller *caller, uint64_t *ret_job, struct rp_error *e)
+{
+    struct rp_error local = RP_ERROR_INIT;
+    struct settings settings = {.ms = 0};
+    struct object *object;
+    uint64_t job = 0;
+    int ret = parse(text, length, true, &settings, &local);
+
+    if (ret == 0 && settings.count > 0)
+        ret = backend_export_may_begin(backend, owner, &local);
+    if (ret < 0) {
+        backend_export_refused(backend, owner, &local);
+        if (e)
+            *e = local;
+        return ret;
+    }
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, owner);
+    if (object && settings.count > 0)
+        job = start_locked(backend, object, &settings, strndup(text, length), caller);
+    pthread_mutex_unlock(&backend->lock);
+    if (!object)
+        return no_object(e);
+    if (job) {
+        send(backend, owner, TOPIC_JOB);
+        send(backend, job, TOPIC_JOB);
+        send(backend, 0, TOPIC_LIST);
+    }
+    *ret_job = job;
+    return 0;
+}
+
+int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e)
+{
+    struct object *object, *job;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, serial);
+    job = object && rp_serial_kind(serial) != KIND_JOB ? find_locked(backend, object->job) : object;
+    if (job && is_active(job))
+        job->cancel_requested = true;
+    pthread_cond_signal(&backend->wake);
+    pthread_mutex_unlock(&backend->lock);
+    return object ? 0 : no_object(e);
+}
