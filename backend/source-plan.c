@@ -166,8 +166,11 @@ static int window_ask(struct window *w, struct rp_error *e)
     return 0;
 }
 
-/* Keeps all windows busy until the disk is through. */
-static int scan_step(struct scan *scan, struct window *windows)
+/*
+ * Keeps all windows busy. The disk is through when there is nothing left to ask and nothing under
+ * way: that the last reply came is not enough, as it may have told of a part only.
+ */
+static int scan_step(struct scan *scan, struct window *windows, bool *ret_finished)
 {
     int rc = 0;
 
@@ -176,6 +179,7 @@ static int scan_step(struct scan *scan, struct window *windows)
             rc = window_ask(&windows[i], scan->e);
     if (rc == 0)
         rc = source_check_cancelled(scan->source, scan->e);
+    *ret_finished = scan->busy == 0;
     if (rc == 0 && scan->busy > 0)
         rc = source_wait(scan->source, -1, TICK_MS, scan->e);
     return rc < 0 ? rc : scan->rc;
@@ -186,13 +190,14 @@ static int scan_run(struct source *source, enum source_context context, const st
 {
     struct scan scan = {.source = source, .context = context, .only = only, .marks = marks, .e = e};
     struct window windows[WINDOWS] = {{.busy = false}};
+    bool finished = false;
     int rc;
 
     for (unsigned i = 0; i < WINDOWS; i++)
         windows[i].scan = &scan;
     do
-        rc = scan_step(&scan, windows);
-    while (rc == 0 && scan.busy > 0);
+        rc = scan_step(&scan, windows, &finished);
+    while (rc == 0 && !finished);
     if (rc < 0)
         source_drop(source); /* the windows, which a reply would write to, end here */
     return rc;

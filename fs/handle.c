@@ -36,7 +36,7 @@ struct snapshot {
     atomic_uint refs;
     char *text;
     size_t length;
-    struct timespec time;
+    struct stat st; /* as of the same moment */
 };
 
 /* Who waits in poll(2); on a list only while being told. */
@@ -119,21 +119,19 @@ static int snapshot_new(const struct handle *handle, struct snapshot **ret_snaps
                         struct rp_error *e)
 {
     struct snapshot *snapshot = calloc(1, sizeof *snapshot);
-    struct stat st;
     int ret;
 
     if (!snapshot)
         return rp_fail_memory(e);
     atomic_init(&snapshot->refs, 1);
     ret = tree_render(&handle->node, &snapshot->text, &snapshot->length, e);
-    if (ret == 0) {
-        ret = tree_stat_sizeless(handle->handles->tree, &handle->node, &st);
-        snapshot->time = ret == 0 ? st.st_mtim : snapshot->time;
-    }
+    if (ret == 0)
+        ret = tree_stat_sizeless(handle->handles->tree, &handle->node, &snapshot->st);
     if (ret < 0) {
         snapshot_unref(snapshot);
         return ret;
     }
+    tree_set_size(&snapshot->st, snapshot->length);
     *ret_snapshot = snapshot;
     return 0;
 }
@@ -243,18 +241,14 @@ void handles_free(struct handles *handles)
 int handle_stat(struct handle *handle, struct stat *ret_stat)
 {
     struct snapshot *snapshot = current_snapshot(handle);
-    int ret;
 
     if (!snapshot)
         return tree_stat(handle->handles->tree, &handle->node, ret_stat);
-    ret = tree_stat_sizeless(handle->handles->tree, &handle->node, ret_stat);
-    if (ret == 0) {
-        tree_set_size(ret_stat, snapshot->length);
-        /* tar compares the times before and after reading. */
-        ret_stat->st_mtim = ret_stat->st_ctim = ret_stat->st_atim = snapshot->time;
-    }
+    /* Times included: tar compares them before and after reading. And what was opened can be read
+     * to its end although its object has gone. */
+    *ret_stat = snapshot->st;
     snapshot_unref(snapshot);
-    return ret;
+    return 0;
 }
 
 static void read_wait(struct handle *handle, fuse_req_t req, off_t offset, int flags)
