@@ -16,6 +16,7 @@
 #include <time.h>
 
 #include "hasher.h"
+#include "pace.h"
 #include "ring.h"
 #include "writer.h"
 
@@ -42,9 +43,6 @@ _Static_assert(COPY_SHA256_BYTES == HASHER_SHA256_BYTES, "one digest");
 
 #define TICK_MS 100
 
-/* A limited copy may catch up after a delay by at most this much, and reads in pieces of this
- * much: within any two seconds both together are 2 % . */
-#define BURST_NS  20000000u
 #define SECOND_NS 1000000000u
 
 /* One read under way. */
@@ -79,7 +77,7 @@ struct copy {
     bool filled;              /* there are no more blocks */
     bool starved;             /* the ring is full */
 
-    uint64_t pace_ns; /* when the limit allows the next read */
+    struct pace pace;
     uint64_t checked_ns, moved_ns, activity;
     int rc; /* of a read that failed, which `error` describes */
     struct rp_error error;
@@ -98,37 +96,16 @@ static size_t min_size(uint64_t a, uint64_t b)
     return (size_t)(a < b ? a : b);
 }
 
-/* ---- bandwidth: a clock that each read advances by the time its bytes are worth ---- */
-
-/* How long until the next read is allowed, in ns. */
-static uint64_t pace_delay(const struct copy *c, uint64_t now)
+/* The longest read: what the server takes, the limit allows, and buffers stay aligned by. */
+static size_t find_piece_max(const struct copy *c)
 {
-    return c->params->bandwidth_bytes && c->pace_ns > now ? c->pace_ns - now : 0;
-}
-
-static void pace_take(struct copy *c, size_t bytes)
-{
-    uint64_t now;
-
-    if (!c->params->bandwidth_bytes)
-        return;
-    now = now_ns();
-    if (c->pace_ns + BURST_NS < now)
-        c->pace_ns = now - BURST_NS;
-    c->pace_ns += (uint64_t)((double)bytes * SECOND_NS / (double)c->params->bandwidth_bytes);
-}
-
-/* The longest read: a limited copy reads in pieces that a burst allows. */
-static size_t find_piece_max(const struct copy_params *params)
-{
-    size_t unit = source_read_unit_bytes(params->source);
-    size_t max = min_size(source_max_read_bytes(params->source), READ_BYTES);
-    uint64_t burst = params->bandwidth_bytes / (SECOND_NS / BURST_NS);
+    const struct source *source = c->params->source;
+    size_t max = min_size(source_max_read_bytes(source), READ_BYTES);
+    size_t unit = source_read_unit_bytes(source);
 
     if (unit < RING_ALIGN_BYTES)
         unit = min_size(RING_ALIGN_BYTES, max);
-    if (params->bandwidth_bytes && burst < max)
-        max = (size_t)burst;
+    max = pace_piece_bytes(&c->pace, max);
     return max > unit ? max - max % unit : unit;
 }
 
@@ -156,6 +133,8 @@ static void warm_up_done(void *opaque, int err)
     struct copy *c = opaque;
 
     (void)err;
+    free(c->warm_up);
+    c->warm_up = NULL;
     c->moved_ns = now_ns();
 }
 
@@ -177,7 +156,7 @@ static int start_warm_up(struct copy *c, struct rp_error *e)
 static bool may_read(const struct copy *c)
 {
     return c->free_reads && source_in_flight(c->params->source) < source_slots(c->params->source) &&
-           c->bytes_in_flight < c->in_flight_max && pace_delay(c, now_ns()) == 0;
+           c->bytes_in_flight < c->in_flight_max && pace_delay_ns(&c->pace, now_ns()) == 0;
 }
 
 static int start_read(struct copy *c, size_t length, struct rp_error *e)
@@ -197,7 +176,7 @@ static int start_read(struct copy *c, size_t length, struct rp_error *e)
         return rc;
     c->free_reads = read->next;
     c->bytes_in_flight += length;
-    pace_take(c, length);
+    pace_take(&c->pace, now_ns(), length);
     block->reads++;
     block->length += length;
     block->source_bytes += length;
@@ -345,7 +324,7 @@ static int check_stall(struct copy *c, const struct ring_progress *progress, str
 static int wait_for_work(struct copy *c, struct rp_error *e)
 {
     struct pollfd fd = {.fd = ring_wake_fd(c->ring), .events = POLLIN};
-    uint64_t delay_ms = (pace_delay(c, now_ns()) + 999999) / 1000000;
+    uint64_t delay_ms = (pace_delay_ns(&c->pace, now_ns()) + 999999) / 1000000;
     int timeout_ms = delay_ms > 0 && delay_ms < TICK_MS / 2 ? (int)delay_ms : TICK_MS / 2;
     int rc = 0;
 
@@ -419,8 +398,9 @@ static int copy_start(struct copy *c, struct rp_error *e)
         c->free_reads = &c->reads[i];
     }
     c->in_flight_max = source_connections(p->source) * (size_t)IN_FLIGHT_BYTES_PER_CONNECTION;
-    c->piece_max = find_piece_max(p);
-    c->pace_ns = c->moved_ns = c->checked_ns = now_ns();
+    c->moved_ns = c->checked_ns = now_ns();
+    c->pace = (struct pace){p->bandwidth_bytes, c->moved_ns};
+    c->piece_max = find_piece_max(c);
     c->writer = (struct writer){.ring = c->ring, .fd = p->fd, .file_bytes = p->layout->file_bytes};
     c->hasher = (struct hasher){.ring = c->ring, .file_bytes = p->layout->file_bytes};
     rc = start_thread(c, &c->writer_thread, writer_run, &c->writer, e);

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "source.h"
+#include "../backend/source.h"
 
 #define DISK (UINT64_C(8) << 20)
 
@@ -258,11 +258,14 @@ static void short_replies_are_asked_on(void **state)
     static const struct lie told = {2, 1, {65536, 1, 65536, 2}, WHOLE};
     struct source *source = open_source(&told);
     struct plan *plan;
+    struct plan_run run;
     struct rp_error e = RP_ERROR_INIT;
 
     (void)state;
     assert_int_equal(source_plan(source, 65536, &plan, &e), 0);
     assert_int_equal(plan_count(plan, CLUSTER_DATA), DISK / 65536 / 2);
+    assert_true(plan_run_at(plan, 0, &run));
+    assert_int_equal(run.state, CLUSTER_DATA);
     plan_free(plan);
     close_source(source);
 }
