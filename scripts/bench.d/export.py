@@ -14,6 +14,7 @@ Workloads:
   d   the same, scattered: 1,600 pieces of 64 KiB
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -63,10 +64,12 @@ WORKLOADS = {
 @dataclass(frozen=True)
 class Contender:
     title: str
-    run: object  # function(bench, round): a Sample
+    run: object  # function(bench, round, title): a Sample
     delta: bool  # can export what changed
     durable: str = "no"
-    full: bool = True
+
+    def is_ours(self):
+        return self.title.startswith("refpointfs")
 
 
 def sample(bench, contender, number, wall_s, client, qemu_cpu_s, **more):
@@ -83,11 +86,12 @@ def wait_for_end_of_hold(point):
 
 
 def export_point(point, settings):
-    """As a user does it: write the settings, wait. Returns the time when the settings were
-    closed."""
+    """As a user does it: write the settings, wait. Returns the time of the settings' close."""
     with open(point / "export", "w", encoding="utf-8") as out:
         out.write("".join(f"{key}={value}\n" for key, value in settings.items()))
-    closed_at = time.monotonic()
+        out.flush()
+        # Before, not after: the job may run before we do again.
+        closed_at = time.monotonic()
     result = (point / "job" / "wait").read_text().strip()
     if result != "0":
         raise Failure(f"our export ended with {result}:\n{(point / 'job' / 'status').read_text()}")
@@ -115,10 +119,10 @@ def run_ours(bench, number, contender, checksum):
     began = time.monotonic()
     try:
         closed_at = export_point(point, settings)
-    finally:
         ended = time.monotonic()
-        first.stop(ended)
-    first_read_s, first_write_s = first.stop(closed_at)
+    finally:
+        first.stop()
+    first_read_s, first_write_s = first.seconds_since(closed_at)
     used = (measure.cpu_seconds(ours) - our_cpu_s, measure.memory_kib(ours, "VmHWM"))
     result = sample(bench, contender, number, ended - began, used, qemu_cpu_s, begin_s=begin_s,
                     first_read_s=first_read_s, first_write_s=first_write_s)
@@ -278,15 +282,18 @@ class Bench:
         self.checked = False
         image = self.folder / "vda.qcow2"
         make_image(image, options.data_bytes, self.workload.zeros, self.folder)
+        print(f"({letter}) starting the VM: a minute where libvirt may not open /dev/kvm",
+              file=sys.stderr)
         self.guest = Guest(options.virsh, image, stack)
         self.mount = Mount(options.binary, options.uri, self.folder, self.guest, stack)
-        self.contenders = [contender for contender in CONTENDERS if self.has_part(contender)]
+        self.contenders = [contender for contender in CONTENDERS if self.takes_part(contender)]
         self.rss_mounted_kib = measure.memory_kib(self.mount.process.pid, "VmRSS")
         if self.workload.delta:
             self.make_base()
 
-    def has_part(self, contender):
-        return contender.delta if self.workload.delta else contender.full
+    def takes_part(self, contender):
+        asked = contender is REFERENCE or self.options.only in contender.title
+        return asked and (contender.delta or not self.workload.delta)
 
     def make_base(self):
         """The reference point that deltas begin at, its export, and then the change."""
@@ -313,8 +320,8 @@ class Bench:
     def run_one(self, contender, number):
         try:
             measured = contender.run(self, number, contender.title)
-        except Failure as failure:
-            if contender.run.__class__ is partial and contender.run.func is run_ours:
+        except (Failure, OSError) as failure:
+            if contender.is_ours() or not self.guest.is_alive():
                 raise
             print(f"left out, as it failed: {contender.title}: {failure}", file=sys.stderr)
             self.contenders.remove(contender)
@@ -339,11 +346,13 @@ class Bench:
         for contender in self.samples:
             measure.print_row(contender, self.samples[contender], reference)
         ours = [one for contender, samples in self.samples.items()
-                if contender.durable == "yes" for one in samples]
-        peak_kib = max(one.peak_rss_kib for one in ours)
-        print(f"\nrefpointfs: {self.rss_mounted_kib / 1024:.1f} MiB resident after mounting, which "
-              f"is mostly libvirt's;\n{peak_kib / 1024:.1f} MiB at the peak of the largest export: "
-              f"{(peak_kib - self.rss_mounted_kib) / 1024:.1f} MiB more.")
+                if contender.is_ours() for one in samples]
+        mounted, peak, after = (kib / 1024 for kib in (
+            self.rss_mounted_kib, max(one.peak_rss_kib for one in ours),
+            measure.memory_kib(self.mount.process.pid, "VmRSS")))
+        print(f"\nrefpointfs: {mounted:.1f} MiB resident after mounting, mostly libvirt's; at the "
+              f"highest peak {peak:.1f} MiB,\n{peak - mounted:.1f} MiB more; {after:.1f} MiB after "
+              "the last export.")
         self.report_first_bytes(ours)
 
     def report_first_bytes(self, ours):
@@ -360,23 +369,26 @@ def workload_list(text):
     letters = list(dict.fromkeys(text.replace(",", "")))
     unknown = [letter for letter in letters if letter not in WORKLOADS]
     if unknown or not letters:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"'{text}': letters of {' '.join(WORKLOADS)} are known")
     return letters
 
 
 def count(text):
-    if int(text) < 1:
-        raise ValueError(text)
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of rounds")
     return int(text)
 
 
 def add_arguments(parser):
     default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
-    parser.add_argument("--quick", action="store_true", help="3 rounds of 512 MiB: a first look")
+    parser.add_argument("--quick", action="store_true",
+                        help="3 rounds of 512 MiB: a first look")
     parser.add_argument("--rounds", type=count, metavar="N", help="default: 7")
     parser.add_argument("--workload", type=workload_list, default=["a", "c"], metavar="LIST",
                         help="letters, e.g. a,c (the default)")
     parser.add_argument("--csv", metavar="FILE", help="write each single run there as well")
+    parser.add_argument("--only", metavar="TEXT", default="",
+                        help="besides refpointfs only those with TEXT in their name")
     parser.add_argument("--dir", metavar="FOLDER", type=Path, default=Path("/var/tmp"),
                         help="where images and exports go for the time being (%(default)s)")
     parser.add_argument("--connect", metavar="URI", default=default_uri,
@@ -406,6 +418,12 @@ def prepare(args, stack):
     args.virsh = connect(args.uri, args.folder, stack)
 
 
+NOTES = """\
+ratio: a peer's seconds by ours, median over the rounds. begin: seconds to begin the job that is
+read from, by mkdir or virsh; not part of wall. durable: on disk when the time ends. cp copies
+the file beneath a running VM: a yardstick, no backup."""
+
+
 def describe(args):
     file_system = subprocess.run(["stat", "-f", "-c", "%T", args.folder], stdout=subprocess.PIPE,
                                  text=True).stdout.strip()
@@ -413,9 +431,7 @@ def describe(args):
                 if line.startswith(("Using library", "Running hypervisor"))]
     print(f"{', '.join(versions)}; Linux {os.uname().release}, {os.cpu_count()} CPUs; "
           f"{args.dir}: {file_system}")
-    print("ratio: a peer's seconds by ours, median over the rounds. begin: seconds to begin the "
-          "job that is\nread from, by mkdir or virsh; not part of wall. durable: on disk when the time "
-          "ends. cp copies\nthe file beneath a running VM: a yardstick, no backup.")
+    print(NOTES)
 
 
 def run(args, stack):

@@ -225,8 +225,11 @@ class Guest:
             if answer.strip():
                 raise Failure(f"QEMU refuses to write to the disk: {answer.strip()}")
 
+    def is_alive(self):
+        return Path(f"/proc/{self.pid}/io").exists()
+
     def has_job(self):
-        return not self.virsh(f"domjobinfo {self.name}").split()[-1] == "None"
+        return self.virsh(f"domjobinfo {self.name}").split()[-1] != "None"
 
 
 class Mount:

@@ -94,7 +94,7 @@ class PeakMemory(threading.Thread):
 
 class FirstBytes(threading.Thread):
     """Notes when QEMU's reads and the exporter's writes begin, to a millisecond. Ends with the
-    first write: during the copy itself nothing polls."""
+    later of the two: during the copy itself nothing polls."""
 
     INTERVAL_S = 0.001
 
@@ -107,17 +107,19 @@ class FirstBytes(threading.Thread):
         self.start()
 
     def run(self):
-        while "write" not in self.seen_at and not self.ended.wait(self.INTERVAL_S):
+        while len(self.seen_at) < len(self.counters) and not self.ended.wait(self.INTERVAL_S):
             for what in self.counters.keys() - self.seen_at.keys():
                 if io_bytes(*self.counters[what]) - self.from_bytes[what] >= BEGUN_BYTES:
                     self.seen_at[what] = time.monotonic()
 
-    def stop(self, closed_at):
-        """Seconds from closed_at until the first read and the first write; None if not seen."""
+    def stop(self):
         self.ended.set()
         self.join()
-        return tuple(self.seen_at[what] - closed_at if what in self.seen_at else None
-                     for what in ("read", "write"))
+
+    def seconds_since(self, moment):
+        """Until the first read and the first write; None for what was not seen."""
+        return tuple(self.seen_at[what] - moment if what in self.seen_at else None
+                     for what in self.counters)
 
 
 def run_client(command):
