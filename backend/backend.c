@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "create.h"
 #include "job.h"
 #include "order.h"
 #include "registry.h"
@@ -24,6 +25,7 @@ struct backend {
     struct backend_events events;
     struct timespec started;
     int lock_fd; /* of the state directory: one service each */
+    struct journal *journal;
     struct registry *registry;
     struct job_queue *queue;
     struct order_desk desk;
@@ -124,15 +126,20 @@ static int open_parts(struct backend *backend, struct rp_error *e)
     if (rc == 0)
         rc = make_dir(backend->options.scratch_dir, e);
     if (rc == 0)
-        rc = job_queue_open(backend->options.jobs, &backend->events, &backend->queue, e);
+        rc = journal_open(backend->options.state_dir, &backend->journal, e);
     if (rc == 0)
-        rc = registry_open(&backend->options, &backend->events, &backend->registry, e);
+        rc = job_queue_open(backend->options.jobs, journal_last_job(backend->journal),
+                            &backend->events, &backend->queue, e);
+    if (rc == 0)
+        rc = registry_open(&backend->options, &backend->events, backend->journal,
+                           &backend->registry, e);
     if (rc < 0)
         return rc;
     backend->desk = (struct order_desk){
         .registry = backend->registry,
         .queue = backend->queue,
         .options = &backend->options,
+        .journal = backend->journal,
         .events = backend->events,
     };
     return 0;
@@ -168,6 +175,7 @@ void backend_close(struct backend *backend)
     /* Jobs first: their workers use the registry. */
     job_queue_close(backend->queue);
     registry_close(backend->registry);
+    journal_close(backend->journal);
     if (backend->lock_fd >= 0)
         close(backend->lock_fd);
     free((char *)backend->options.uri);
@@ -310,17 +318,55 @@ int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *na
                             const struct caller *caller __attribute__((unused)),
                             uint64_t *ret_refpoint, struct rp_error *e)
 {
-    return registry_create(backend->registry, vm, name, ret_refpoint, e);
+    const struct registry_spec spec = {.name = name};
+
+    return registry_create(backend->registry, vm, &spec, ret_refpoint, e);
 }
 
 int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct rp_error *e)
 {
+    enum job_state state;
+    int result;
+
+    if (order_get_state(&backend->desk, refpoint, &state, &result) == 0 && state != JOB_RECEIVING &&
+        !job_state_has_ended(state)) {
+        result = rp_fail(e, RESULT_IN_USE, "the reference point is being exported");
+        registry_refused(backend->registry, refpoint, e);
+        return result;
+    }
     return registry_delete(backend->registry, refpoint, e);
 }
 
 int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e)
 {
     return registry_release(backend->registry, refpoint, e);
+}
+
+int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, struct rp_error *e)
+{
+    return create_print_template(backend->registry, vm, out, e);
+}
+
+int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         bool whole, unsigned *ret_settings, struct rp_error *e)
+{
+    return create_check(backend->registry, vm, text, length, whole, ret_settings, e);
+}
+
+void backend_create_receiving(struct backend *backend, uint64_t vm, int delta)
+{
+    registry_creating(backend->registry, vm, delta);
+}
+
+void backend_create_refused(struct backend *backend, uint64_t vm, const struct rp_error *e)
+{
+    registry_refused(backend->registry, vm, e);
+}
+
+int backend_create_start(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         uint64_t *ret_refpoint, struct rp_error *e)
+{
+    return create_start(backend->registry, vm, text, length, ret_refpoint, e);
 }
 
 /* ---- exports ---- */

@@ -45,12 +45,20 @@ enum topic {
     TOPIC_GONE = 16 /* the object is gone; its serial will not come back */
 };
 
+/* Whether the guest's file systems are frozen around the instant of a new reference point. */
+enum backend_quiesce {
+    QUIESCE_AUTO, /* where the guest agent is connected, and if it fails, not */
+    QUIESCE_YES,  /* always; if it fails there is no reference point */
+    QUIESCE_NO,
+};
+
 struct backend_options {
-    const char *uri;          /* NULL = libvirt's default */
-    const char *state_dir;    /* what must survive a restart; made if missing */
-    const char *run_dir;      /* sockets of holds; made if missing; QEMU must be able to reach it */
-    const char *scratch_dir;  /* old data of held disks; NULL = inside state_dir */
-    unsigned hold_seconds;    /* a hold not used for this long ends */
+    const char *uri;         /* NULL = libvirt's default */
+    const char *state_dir;   /* what must survive a restart; made if missing */
+    const char *run_dir;     /* sockets of holds; made if missing; QEMU must be able to reach it */
+    const char *scratch_dir; /* old data of held disks; NULL = inside state_dir */
+    unsigned hold_seconds;   /* a hold not used for this long ends */
+    enum backend_quiesce quiesce;
     unsigned jobs;            /* exports that run at once; others wait in the queue */
     uint64_t bandwidth_bytes; /* per second and job, where the settings say nothing; 0 = no limit */
 };
@@ -150,8 +158,10 @@ struct vm_disk {
     char *source;        /* file or device; "" if none */
     char *format;        /* "qcow2" */
     uint64_t size_bytes; /* virtual size; 0 = not known yet */
-    bool tracked;        /* can carry reference points */
-    char *why_not;       /* when not tracked: the reason; else "" */
+    bool is_removable;   /* CD-ROM or floppy drive */
+    bool is_readonly;
+    bool tracked;  /* can carry reference points */
+    char *why_not; /* when not tracked: the reason; else "" */
 };
 
 struct vm_info {
@@ -281,7 +291,19 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
 /* Lets go of the held data; nothing to do when it is not held. RESULT_IN_USE while its job runs. */
 int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e);
 
-/* ---- exports; `owner` is a reference point (later also a VM) ---- */
+/*
+ * The same by settings written to vms/<vm>/create: comments only; would this text be accepted; make
+ * it (*ret_refpoint = 0 for a text without a setting). As for exports below.
+ */
+int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, struct rp_error *e);
+int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         bool whole, unsigned *ret_settings, struct rp_error *e);
+void backend_create_receiving(struct backend *backend, uint64_t vm, int delta);
+void backend_create_refused(struct backend *backend, uint64_t vm, const struct rp_error *e);
+int backend_create_start(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         uint64_t *ret_refpoint, struct rp_error *e);
+
+/* ---- exports; `owner` is a reference point, or a VM as it is now ---- */
 
 /* Prints what reading `export` gives: comments only. Memory. */
 int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, struct rp_error *e);

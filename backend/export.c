@@ -55,7 +55,12 @@ struct export
 void export_subject_clear(struct export_subject *subject)
 {
     hold_free(subject->hold);
-    free(subject->fits);
+    for (size_t i = 0; i < subject->ndisks; i++) {
+        free(subject->disks[i].target);
+        free(subject->disks[i].start);
+        free(subject->disks[i].why);
+    }
+    free(subject->disks);
     free(subject->vm_name);
     free(subject->uuid);
     free(subject->refpoint);
@@ -67,30 +72,29 @@ void export_subject_clear(struct export_subject *subject)
 /* ---- what each disk gets ---- */
 
 static int check_fit(const struct export_subject *subject, const struct export_settings *settings,
-                     size_t index, struct rp_error *e)
+                     const struct export_disk *disk, struct rp_error *e)
 {
-    const struct hold_disk *disk = &subject->hold->disks[index];
+    unsigned line = settings->line[SETTING_BASE_REFPOINT];
 
-    if (!subject->base)
-        return 0;
-    switch (subject->fits[index]) {
+    switch (disk->fit) {
+    case FIT_FULL:
     case FIT_EXACT:
     case FIT_LARGER:
         return 0;
-    case FIT_NO_BITMAP:
+    case FIT_LOST:
+    case FIT_UNTRACKED:
         if (settings->if_base_lost == SETTINGS_BASE_LOST_FULL)
             return 0;
-        return rp_fail(e, RESULT_INVALID_STATE,
+        return rp_fail(e, disk->fit == FIT_LOST ? RESULT_INVALID_STATE : RESULT_NOT_SUPPORTED,
                        "line %u: no delta of disk '%s' since '%s': %s; IfBaseLost=full exports the "
                        "whole disk",
-                       settings->line[SETTING_BASE_REFPOINT], disk->target, subject->base,
-                       *disk->why_full ? disk->why_full : "it is held in full");
+                       line, disk->target, subject->base, disk->why);
     case FIT_TOO_SHORT:
         return rp_fail(e, RESULT_INVALID_STATE,
                        "line %u: '%s' holds the changes of disk '%s' since '%s' only, not since "
-                       "'%s'; export with BaseReferencePoint=%s, or in full",
-                       settings->line[SETTING_BASE_REFPOINT], subject->refpoint, disk->target,
-                       disk->base, subject->base, disk->base);
+                       "'%s'; export with BaseReferencePoint=%s, or in full, or write 0 to hold",
+                       line, subject->refpoint, disk->target, disk->start, subject->base,
+                       disk->start);
     }
     return 0;
 }
@@ -104,22 +108,12 @@ static bool is_wanted(const struct export_settings *settings, const char *target
     return settings->ndisks == 0;
 }
 
-static int check_disks(const struct export_subject *subject, const struct export_settings *settings,
-                       struct rp_error *e)
+static bool has_disk(const struct export_subject *subject, const char *target)
 {
-    for (size_t i = 0; i < settings->ndisks; i++)
-        if (!hold_find_disk(subject->hold, settings->disks[i]))
-            return rp_fail(e, RESULT_INVALID_PARAMETER,
-                           "line %u: reference point '%s' has no disk '%s'",
-                           settings->line[SETTING_DISKS], subject->refpoint, settings->disks[i]);
-    for (size_t i = 0; i < subject->hold->ndisks; i++) {
-        int rc = is_wanted(settings, subject->hold->disks[i].target)
-                     ? check_fit(subject, settings, i, e)
-                     : 0;
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    for (size_t i = 0; i < subject->ndisks; i++)
+        if (strcmp(subject->disks[i].target, target) == 0)
+            return true;
+    return false;
 }
 
 int export_check(const struct export_subject *subject, const struct export_settings *settings,
@@ -129,55 +123,63 @@ int export_check(const struct export_subject *subject, const struct export_setti
         return rp_fail(e, RESULT_NOT_SUPPORTED,
                        "line %u: Compression is not supported yet; leave it out",
                        settings->line[SETTING_COMPRESSION]);
-    if (!subject->hold)
-        return rp_fail(e, RESULT_NOT_SUPPORTED,
-                       "reference point '%s' holds no data any more, and a bare one cannot be "
-                       "exported yet; make a new one with mkdir and export that",
-                       subject->refpoint);
-    return check_disks(subject, settings, e);
+    for (size_t i = 0; i < settings->ndisks; i++)
+        if (!has_disk(subject, settings->disks[i]))
+            return rp_fail(
+                e, RESULT_INVALID_PARAMETER, "line %u: %s '%s' has no disk '%s'",
+                settings->line[SETTING_DISKS], *subject->refpoint ? "reference point" : "VM",
+                *subject->refpoint ? subject->refpoint : subject->vm_name, settings->disks[i]);
+    for (size_t i = 0; i < subject->ndisks; i++) {
+        int rc = is_wanted(settings, subject->disks[i].target)
+                     ? check_fit(subject, settings, &subject->disks[i], e)
+                     : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 /* ---- preparations ---- */
 
 /* Why a disk is exported as it is, for the manifest and its reader. */
-static int explain(const struct export_subject *subject, struct disk_export *disk,
-                   enum export_fit fit)
+static char *explain(const struct export_subject *subject, const struct export_disk *disk)
 {
+    char *why;
     int length;
 
-    if (!subject->base)
-        length = asprintf(&disk->why, "no base was asked for");
-    else if (fit == FIT_EXACT)
-        length = asprintf(&disk->why, "changes since %s", subject->base);
-    else if (fit == FIT_LARGER)
-        length = asprintf(&disk->why, "changes since %s, which include those since %s",
-                          disk->held->base, subject->base);
+    if (disk->fit == FIT_FULL)
+        length = asprintf(&why, "no base was asked for");
+    else if (disk->fit == FIT_EXACT)
+        length = asprintf(&why, "changes since %s", subject->base);
+    else if (disk->fit == FIT_LARGER)
+        length = asprintf(&why, "changes since %s, which include those since %s", disk->start,
+                          subject->base);
     else
-        length = asprintf(&disk->why, "full because IfBaseLost=full and %s",
-                          *disk->held->why_full ? disk->held->why_full : "it is held in full");
-    if (length < 0)
-        disk->why = NULL;
-    return length < 0 ? -ENOMEM : 0;
+        length = asprintf(&why, "in full, because IfBaseLost=full and %s", disk->why);
+    return length < 0 ? NULL : why;
 }
 
 static int choose_disks(struct export *export, struct rp_error *e)
 {
     const struct export_subject *subject = export->request->subject;
 
-    export->disks = calloc(subject->hold->ndisks + 1, sizeof *export->disks);
+    export->disks = calloc(subject->ndisks + 1, sizeof *export->disks);
     if (!export->disks)
         return rp_fail_memory(e);
-    for (size_t i = 0; i < subject->hold->ndisks; i++) {
+    for (size_t i = 0; i < subject->ndisks; i++) {
+        const struct export_disk *from = &subject->disks[i];
         struct disk_export *disk = &export->disks[export->ndisks];
-        enum export_fit fit = subject->base ? subject->fits[i] : FIT_NO_BITMAP;
 
-        disk->held = &subject->hold->disks[i];
-        if (!is_wanted(export->request->settings, disk->held->target))
+        if (!is_wanted(export->request->settings, from->target))
             continue;
+        disk->held = hold_find_disk(subject->hold, from->target);
+        if (!disk->held)
+            return rp_fail(e, RESULT_INVALID_STATE, "disk '%s' is not held", from->target);
         export->ndisks++;
-        disk->incremental = fit == FIT_EXACT || fit == FIT_LARGER;
-        if (explain(subject, disk, fit) < 0 ||
-            asprintf(&disk->file, "%s.%s", disk->held->target, export->ops->format) < 0) {
+        disk->incremental = from->fit == FIT_EXACT || from->fit == FIT_LARGER;
+        disk->why = explain(subject, from);
+        if (!disk->why || asprintf(&disk->file, "%s.%s", from->target, export->ops->format) < 0) {
+            disk->file = NULL;
             return rp_fail_memory(e);
         }
     }
@@ -224,13 +226,22 @@ static int plan_disk(struct export *export, struct disk_export *disk, struct rp_
 
 /* ---- the base's export ---- */
 
-/* True when this manifest is that of the base: of this VM, of that instant, complete. */
+/*
+ * True when this manifest is that of the base: of this VM, of that instant, complete. An export of
+ * a later moment than the base's (exact=no) serves too: what was written in between is in the
+ * delta, which begins at the base's instant, once more.
+ */
 static bool is_base(const struct manifest *manifest, const struct export_subject *subject)
 {
-    return manifest->result == RESULT_COMPLETED && manifest->exact &&
-           strcmp(manifest->uuid, subject->uuid) == 0 &&
-           strcmp(manifest->refpoint, subject->base) == 0 &&
-           manifest->moment == subject->base_created;
+    if (manifest->result != RESULT_COMPLETED || strcmp(manifest->uuid, subject->uuid) != 0 ||
+        strcmp(manifest->refpoint, subject->base) != 0)
+        return false;
+    /* A point of that name may have been deleted and made again, within the same second even. */
+    if (*manifest->id && *subject->base_id && strcmp(manifest->id, subject->base_id) != 0)
+        return false;
+    return manifest->exact
+               ? manifest->moment == subject->base_created
+               : manifest->moment >= subject->base_created && manifest->moment <= subject->moment;
 }
 
 static int set_backing(struct export *export, struct disk_export *disk, const char *base_dir,
@@ -438,9 +449,9 @@ static int write_definitions(struct export *export, struct rp_error *e)
         virt_domain_clear(&domain);
         rc = write_text(export, "domain.xml", xml, e);
     }
-    if (rc == 0)
-        rc = virt_get_checkpoint_xml(virt, subject->uuid, subject->refpoint, VIRT_XML_WHOLE, &xml,
-                                     e);
+    if (rc < 0 || !*subject->refpoint)
+        return rc;
+    rc = virt_get_checkpoint_xml(virt, subject->uuid, subject->refpoint, VIRT_XML_WHOLE, &xml, e);
     return rc == 0 ? write_text(export, "checkpoint.xml", xml, e) : rc;
 }
 
@@ -478,14 +489,15 @@ static int describe(const struct export *export, struct manifest *manifest)
         .uuid = strdup(subject->uuid),
         .refpoint = strdup(subject->refpoint),
         .base = strdup(subject->base ? subject->base : ""),
-        .moment = subject->created,
-        .exact = true,
-        .consistency_level = 2,
+        .id = strdup(subject->id),
+        .moment = subject->moment,
+        .exact = subject->exact == EXACT_YES,
+        .consistency_level = subject->consistency_level,
         .result = RESULT_COMPLETED,
         .disks = calloc(export->ndisks + 1, sizeof *manifest->disks),
     };
     if (!manifest->vm || !manifest->uuid || !manifest->refpoint || !manifest->base ||
-        !manifest->disks)
+        !manifest->id || !manifest->disks)
         return -ENOMEM;
     for (size_t i = 0; i < export->ndisks; i++)
         if (describe_disk(export, &export->disks[i], &manifest->disks[manifest->ndisks++]) < 0)
@@ -524,6 +536,8 @@ static int finish(struct export *export, struct rp_error *e)
     /* The last moment to hear a cancel: after it there is an export. */
     if (rc == 0)
         rc = export->request->check(export->request->opaque, e);
+    if (rc == 0)
+        rc = export->request->verify(export->request->opaque, e);
     if (rc == 0)
         rc = write_manifest(export, e);
     return rc == 0 ? outdir_publish(export->outdir, e) : rc;

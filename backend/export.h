@@ -15,22 +15,36 @@
 #include "settings.h"
 #include "virt.h"
 
-/* How the bitmap of a held disk relates to the base that was asked for. */
+/* How what can be read of a disk relates to the base that was asked for. */
 enum export_fit {
-    FIT_NO_BITMAP, /* the disk is held in full */
-    FIT_EXACT,     /* it starts at the base */
-    FIT_LARGER,    /* it starts before the base: right, but more than needed */
-    FIT_TOO_SHORT, /* it starts after the base, or elsewhere: changes would be missed */
+    FIT_FULL,      /* no base was asked for */
+    FIT_EXACT,     /* its bitmap starts at the base */
+    FIT_LARGER,    /* its bitmap starts before the base: right, but more than needed */
+    FIT_TOO_SHORT, /* its bitmap starts after the base, or elsewhere: changes would be missed */
+    FIT_LOST,      /* there is no usable bitmap */
+    FIT_UNTRACKED, /* the disk cannot have one */
 };
 
-/* What is exported; strings owned, cleared by export_subject_clear(). */
+struct export_disk {
+    char *target;
+    enum export_fit fit;
+    char *start; /* reference point its bitmap starts at, or "" */
+    char *why;   /* why there is no bitmap, or "" */
+};
+
+/* What is exported; strings owned and never NULL unless it says so. */
 struct export_subject {
     uint64_t vm;
-    char *vm_name, *uuid, *refpoint;
-    time_t created;
-    struct hold *hold;     /* NULL when the point is bare */
-    enum export_fit *fits; /* for each disk of the hold, when there is a base */
-    char *base;            /* name of the base; NULL for a full export */
+    char *vm_name, *uuid;
+    char *refpoint;       /* "" for the VM as it is */
+    time_t moment;        /* the instant that the data shows; 0 while nothing is held yet */
+    enum job_exact exact; /* whether that is the reference point's instant */
+    int consistency_level;
+    char id[HOLD_ID_SIZE], base_id[HOLD_ID_SIZE]; /* of the point and its base, or "" */
+    struct hold *hold; /* NULL: nothing is held yet, the job has to see to it */
+    size_t ndisks;
+    struct export_disk *disks; /* all that could be exported */
+    char *base;                /* name of the base; NULL for a full export */
     time_t base_created;
     char *base_last_export; /* directory, or "" */
 };
@@ -45,6 +59,8 @@ struct export_request {
     uint64_t bandwidth_bytes;
     /* 0, or -errno with *e filled when the job is to end; called at least every 100 ms. */
     int (*check)(void *opaque, struct rp_error *e);
+    /* The last question before the export is declared complete: is what was read still true? */
+    int (*verify)(void *opaque, struct rp_error *e);
     void (*running)(void *opaque, uint64_t bytes_total); /* preparations are over */
     void (*done)(void *opaque, uint64_t bytes_done);
     void *opaque;

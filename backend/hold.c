@@ -8,11 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "xml.h"
@@ -70,6 +73,10 @@ struct hold *hold_copy(const struct hold *hold)
 {
     struct hold *copy = new_hold(strdup(hold->socket_path), hold->ndisks);
 
+    if (copy) {
+        copy->is_offline = hold->is_offline;
+        copy->is_frozen = hold->is_frozen;
+    }
     for (size_t i = 0; copy && i < hold->ndisks; i++) {
         const struct hold_disk *from = &hold->disks[i];
         struct hold_disk *to = &copy->disks[copy->ndisks++];
@@ -131,6 +138,14 @@ fail:
 
 /* ---- bases ---- */
 
+static bool is_marked(const struct hold_request *request, const char *target)
+{
+    for (size_t i = 0; i < request->ntargets; i++)
+        if (strcmp(request->targets[i].target, target) == 0)
+            return request->targets[i].part == HOLD_MARKED;
+    return false;
+}
+
 /* Gives disk its base where `point` has a healthy bitmap for it, and remembers why where not. */
 static int consider_base(struct hold_disk *disk, const struct xml_checkpoint *point)
 {
@@ -163,6 +178,19 @@ static bool all_have_bases(const struct hold *hold)
     return true;
 }
 
+static char *explain_no_base(const struct hold_request *request, const char *target)
+{
+    char *text;
+
+    if (!is_marked(request, target))
+        return strdup("it has no change tracking");
+    if (request->nbases != 1)
+        return strdup("no older reference point covers it");
+    if (asprintf(&text, "reference point '%s' does not cover it", request->bases[0]) < 0)
+        return NULL;
+    return text;
+}
+
 /*
  * Newest first, until every disk has its base. A candidate that cannot be asked (deleted
  * meanwhile, libvirt in trouble with it) is passed over: a larger delta is better than none.
@@ -181,7 +209,7 @@ static int choose_bases(const struct hold_request *request, struct hold *hold, s
             continue;
         if (xml_parse_checkpoint(xml, &point, &ignored) == 0) {
             for (size_t d = 0; d < hold->ndisks && rc == 0; d++)
-                if (!*hold->disks[d].base)
+                if (!*hold->disks[d].base && is_marked(request, hold->disks[d].target))
                     rc = consider_base(&hold->disks[d], &point);
             xml_checkpoint_clear(&point);
         }
@@ -195,7 +223,7 @@ static int choose_bases(const struct hold_request *request, struct hold *hold, s
         if (*disk->base || *disk->why_full)
             continue;
         free(disk->why_full);
-        disk->why_full = strdup("no older reference point covers this disk");
+        disk->why_full = explain_no_base(request, disk->target);
         if (!disk->why_full)
             return rp_fail_memory(e);
     }
@@ -208,9 +236,12 @@ static int describe_disks(const struct hold_request *request, const char *scratc
                           struct hold *hold, struct rp_error *e)
 {
     for (size_t i = 0; i < request->ntargets; i++) {
-        struct hold_disk *disk = &hold->disks[hold->ndisks++];
-        const char *target = request->targets[i];
+        const char *target = request->targets[i].target;
+        struct hold_disk *disk;
 
+        if (request->targets[i].part == HOLD_NOT)
+            continue;
+        disk = &hold->disks[hold->ndisks++];
         *disk = (struct hold_disk){
             .target = strdup(target),
             .export_name = strdup(target),
@@ -231,7 +262,7 @@ static int describe_disks(const struct hold_request *request, const char *scratc
     return 0;
 }
 
-static int prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
+int hold_prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
 {
     char *run = NULL, *scratch = NULL, *socket_path = NULL;
     struct hold *hold = NULL;
@@ -265,33 +296,140 @@ static int prepare(const struct hold_request *request, struct hold **ret_hold, s
     return 0;
 }
 
-static int begin(const struct hold_request *request, const struct hold *hold, struct rp_error *e)
+/* ---- descriptions ---- */
+
+char *hold_make_description(const struct hold_request *request, bool is_frozen)
 {
-    size_t count = hold->ndisks + request->nothers;
-    struct xml_mark_disk *marks = calloc(count ? count : 1, sizeof *marks);
-    char *backup = NULL, *checkpoint = NULL;
+    uint64_t id = 0;
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (!out)
+        return NULL;
+    /* Where there is no randomness yet, the time has to do. */
+    if (getrandom(&id, sizeof id, GRND_NONBLOCK) != sizeof id)
+        id = (uint64_t)time(NULL);
+    fprintf(out, "refpointfs id=%016" PRIx64 " consistency_level=%d", id, is_frozen ? 1 : 2);
+    for (size_t i = 0; i < request->ntargets; i++)
+        if (request->targets[i].part == HOLD_MARKED && request->targets[i].size_bytes)
+            fprintf(out, " %s=%" PRIu64, request->targets[i].target,
+                    request->targets[i].size_bytes);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* What stands behind " WORD=", or NULL; only in descriptions of this service. */
+static const char *find_word(const char *description, const char *word)
+{
+    size_t length = strlen(word);
+
+    if (strncmp(description, "refpointfs ", 11) != 0)
+        return NULL;
+    for (const char *at = description; (at = strchr(at, ' ')); at++)
+        if (strncmp(at + 1, word, length) == 0 && at[1 + length] == '=')
+            return at + 1 + length + 1;
+    return NULL;
+}
+
+void hold_read_description(const char *description, struct hold_words *ret_words)
+{
+    const char *id = find_word(description, "id");
+    const char *level = find_word(description, "consistency_level");
+
+    *ret_words = (struct hold_words){.consistency_level = level && *level == '1' ? 1 : 2};
+    if (id && strspn(id, "0123456789abcdef") == HOLD_ID_SIZE - 1)
+        memcpy(ret_words->id, id, HOLD_ID_SIZE - 1);
+}
+
+uint64_t hold_read_size(const char *description, const char *target)
+{
+    const char *size = find_word(description, target);
+
+    return size && *size >= '0' && *size <= '9' ? strtoull(size, NULL, 10) : 0;
+}
+
+/* ---- begin, with the instant between freeze and thaw ---- */
+
+static void describe_marks(const struct hold_request *request, const struct hold *hold,
+                           struct xml_mark_disk *ret_marks)
+{
+    for (size_t i = 0; i < request->ntargets; i++) {
+        const struct hold_target *target = &request->targets[i];
+        const struct hold_disk *disk = hold_find_disk(hold, target->target);
+
+        ret_marks[i].target = target->target;
+        if (disk)
+            ret_marks[i] = (struct xml_mark_disk){
+                .target = disk->target,
+                .included = true,
+                .marked = target->part == HOLD_MARKED,
+                .base = *disk->base ? disk->base : NULL,
+                .export_name = disk->export_name,
+                .bitmap = disk->bitmap,
+                .scratch_file = disk->scratch,
+            };
+    }
+}
+
+/* The checkpoint itself keeps how consistent it is, for whoever lists it later. */
+static int make_xml(const struct hold_request *request, const struct hold *hold, char **ret_backup,
+                    char **ret_checkpoint, struct rp_error *e)
+{
+    struct xml_mark_disk *marks = calloc(request->ntargets + 1, sizeof *marks);
+    char *description = hold_make_description(request, hold->is_frozen);
     int rc;
 
-    if (!marks)
+    if (!marks) {
+        free(description);
         return rp_fail_memory(e);
-    for (size_t i = 0; i < hold->ndisks; i++)
-        marks[i] = (struct xml_mark_disk){
-            .target = hold->disks[i].target,
-            .included = true,
-            .base = *hold->disks[i].base ? hold->disks[i].base : NULL,
-            .export_name = hold->disks[i].export_name,
-            .bitmap = hold->disks[i].bitmap,
-            .scratch_file = hold->disks[i].scratch,
-        };
-    for (size_t i = 0; i < request->nothers; i++)
-        marks[hold->ndisks + i].target = request->others[i];
+    }
+    describe_marks(request, hold, marks);
+    rc = xml_make_backup(hold->socket_path, marks, request->ntargets, ret_backup, e);
+    if (rc == 0 && request->refpoint)
+        rc = description ? xml_make_checkpoint(request->refpoint, description, marks,
+                                               request->ntargets, ret_checkpoint, e)
+                         : rp_fail_memory(e);
+    free(description);
+    free(marks);
+    return rc;
+}
 
-    rc = xml_make_backup(hold->socket_path, marks, count, &backup, e);
+static int freeze(const struct hold_request *request, struct hold *hold, bool *ret_owed,
+                  struct rp_error *e)
+{
+    int rc;
+
+    *ret_owed = false;
+    if (request->freeze == HOLD_FREEZE_NO)
+        return 0;
+    rc = virt_freeze(request->virt, request->uuid, ret_owed, e);
+    hold->is_frozen = rc == 0;
+    if (rc < 0 && request->freeze == HOLD_FREEZE_MUST)
+        rp_error_prefix(e, "the guest's file systems cannot be frozen: ");
+    return request->freeze == HOLD_FREEZE_MUST ? rc : 0;
+}
+
+/*
+ * Frozen for the one call that marks the instant, and for nothing else. A thaw that fails stays
+ * owed: a freeze that was given up may still be waiting for an agent that hangs.
+ */
+static int begin(const struct hold_request *request, struct hold *hold, struct rp_error *e)
+{
+    char *backup = NULL, *checkpoint = NULL;
+    struct rp_error ignored;
+    bool owed;
+    int rc = freeze(request, hold, &owed, e);
+
     if (rc == 0)
-        rc = xml_make_checkpoint(request->refpoint, marks, count, &checkpoint, e);
+        rc = make_xml(request, hold, &backup, &checkpoint, e);
     if (rc == 0)
         rc = virt_begin_backup(request->virt, request->uuid, backup, checkpoint, e);
-    free(marks);
+    if (owed && virt_thaw(request->virt, request->uuid, &ignored) == 0)
+        owed = false;
+    *request->owes_thaw = owed;
     free(backup);
     free(checkpoint);
     return rc;
@@ -331,7 +469,7 @@ int hold_begin(const struct hold_request *request, struct hold **ret_hold, struc
     int rc = refuse_if_busy(request, e);
 
     if (rc == 0)
-        rc = prepare(request, &hold, e);
+        rc = hold_prepare(request, &hold, e);
     if (rc == 0)
         rc = choose_bases(request, hold, e);
     if (rc == 0) {
@@ -347,6 +485,30 @@ int hold_begin(const struct hold_request *request, struct hold **ret_hold, struc
         return -e->err;
     }
     *ret_hold = hold;
+    return 0;
+}
+
+int hold_has_changed_since(struct virt *virt, const char *uuid, const struct hold *hold,
+                           const char *point, bool *ret_changed, struct rp_error *e)
+{
+    struct xml_checkpoint checkpoint;
+    size_t unchanged = 0;
+    char *xml;
+    int rc = virt_get_checkpoint_xml(virt, uuid, point, VIRT_XML_SIZES, &xml, e);
+
+    if (rc < 0)
+        return rc;
+    rc = xml_parse_checkpoint(xml, &checkpoint, e);
+    free(xml);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < checkpoint.ndisks; i++) {
+        const struct xml_checkpoint_disk *disk = &checkpoint.disks[i];
+        unchanged += *disk->bitmap && disk->has_size && disk->size_bytes == 0 &&
+                     hold_find_disk(hold, disk->target);
+    }
+    xml_checkpoint_clear(&checkpoint);
+    *ret_changed = unchanged != hold->ndisks;
     return 0;
 }
 
@@ -403,6 +565,24 @@ static int wait_until_gone(struct virt *virt, const char *uuid, const struct hol
                    END_TIMEOUT_MS / 1000);
 }
 
+/*
+ * Ends the job, and waits for libvirt to take QEMU's block nodes apart and to write down that it
+ * did, which it does after the job is gone. The embedded driver does that in this process: were
+ * it to end before, QEMU would be left with nodes that nobody knows, and libvirt with a job that
+ * is none; QEMU 7.2 was seen to die of it at the next backup.
+ */
+static int end_job(struct virt *virt, const char *uuid, const struct hold *hold, struct rp_error *e)
+{
+    struct rp_error ignored;
+    int rc = virt_abort_job(virt, uuid, e);
+
+    if (rc == 0)
+        rc = wait_until_gone(virt, uuid, hold, e);
+    if (rc == 0)
+        virt_settle(virt, uuid, &ignored);
+    return rc;
+}
+
 static void remove_leftovers(const struct hold *hold)
 {
     unlink(hold->socket_path);
@@ -416,9 +596,7 @@ int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struc
     int rc = hold_is_alive(virt, uuid, hold, &alive, e);
 
     if (rc == 0 && alive)
-        rc = virt_abort_job(virt, uuid, e);
-    if (rc == 0 && alive)
-        rc = wait_until_gone(virt, uuid, hold, e);
+        rc = end_job(virt, uuid, hold, e);
     if (rc == -ENOENT)
         rc = 0; /* the domain is gone, and its job with it */
     if (rc == 0)
@@ -439,8 +617,11 @@ int hold_end_orphan(struct virt *virt, const char *uuid, const char *run_dir, bo
         return rp_fail_memory(e);
     }
     *ret_ended = strcmp(path, ours) == 0;
-    if (*ret_ended)
-        rc = virt_abort_job(virt, uuid, e);
+    if (*ret_ended) {
+        const struct hold orphan = {.socket_path = ours};
+
+        rc = hold_end(virt, uuid, &orphan, e);
+    }
     free(path);
     free(ours);
     return rc;

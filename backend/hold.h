@@ -12,10 +12,27 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "error.h"
 #include "virt.h"
+
+/*
+ * What a checkpoint's description says, for whoever lists it later: libvirt keeps neither of these.
+ * "refpointfs id=0123456789abcdef consistency_level=2 vda=67108864 ..."
+ */
+#define HOLD_ID_SIZE 17
+
+struct hold_words {
+    char id[HOLD_ID_SIZE]; /* tells it from another of its name, made in the same second; or "" */
+    int consistency_level; /* 2 where nothing is said */
+};
+
+void hold_read_description(const char *description, struct hold_words *ret_words);
+
+/* Size of that disk at the instant; 0 where nothing is said. */
+uint64_t hold_read_size(const char *description, const char *target);
 
 /* Strings are owned by the hold and never NULL. */
 struct hold_disk {
@@ -29,27 +46,64 @@ struct hold_disk {
 
 struct hold {
     char *socket_path;
+    bool is_frozen;  /* it is application consistent: file systems were frozen at the instant */
+    bool is_offline; /* served for a VM that is off, by a process of ours: no job of libvirt's */
     size_t ndisks;
     struct hold_disk *disks;
+};
+
+/* What becomes of a disk of the VM. All are named, for libvirt includes what is not. */
+enum hold_part {
+    HOLD_NOT,    /* left out */
+    HOLD_ONLY,   /* held, in full; it cannot carry a checkpoint */
+    HOLD_MARKED, /* held, and covered by the checkpoint if one is made */
+};
+
+struct hold_target {
+    char *target;
+    char *file, *format; /* where it is, for VMs that are off */
+    uint64_t size_bytes; /* virtual; 0 = not known */
+    enum hold_part part;
+};
+
+/* Whether the guest's file systems are frozen at the instant. */
+enum hold_freeze {
+    HOLD_FREEZE_NO,
+    HOLD_FREEZE_TRY,  /* if it fails, the instant is crash consistent */
+    HOLD_FREEZE_MUST, /* if it fails, there is no hold */
 };
 
 /* What hold_begin() needs to know; all borrowed. */
 struct hold_request {
     struct virt *virt;
     const char *uuid;
-    const char *refpoint;       /* name of the checkpoint to be made */
-    const char *const *targets; /* disks that can carry a checkpoint */
+    const char *refpoint; /* name of the checkpoint to be made; NULL: hold, and mark nothing */
+    const struct hold_target *targets;
     size_t ntargets;
-    const char *const *others; /* disks to be left out by name, for libvirt includes all others */
-    size_t nothers;
     const char *const *bases; /* older checkpoints, newest first: candidates for the bitmap */
     size_t nbases;
     const char *run_dir;     /* the socket lies in a folder of the VM's own in here */
     const char *scratch_dir; /* likewise the scratch files */
-    bool has_owner;          /* the user QEMU runs as, who must reach both folders */
+    enum hold_freeze freeze;
+    bool *owes_thaw; /* set when file systems may be, or may yet become, frozen by us */
+    bool has_owner;  /* the user QEMU runs as, who must reach both folders */
     uid_t owner_uid;
     gid_t owner_gid;
 };
+
+/*
+ * True in *ret_changed unless it is certain that nothing was written to the held disks between
+ * checkpoint `point` and the beginning of the hold. To be asked after hold_begin(), so that no
+ * write can slip in between: the bitmap counts up to now, which is later still.
+ */
+int hold_has_changed_since(struct virt *virt, const char *uuid, const struct hold *hold,
+                           const char *point, bool *ret_changed, struct rp_error *e);
+
+/*
+ * The record of a hold to be begun: folders made, leftovers removed, no bases chosen. For
+ * hold_begin(), and for a VM that is off.
+ */
+int hold_prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e);
 
 /*
  * Makes the checkpoint and begins the hold, both or neither. Each disk's bitmap starts at the
@@ -57,6 +111,9 @@ struct hold_request {
  * domain has a backup job already.
  */
 int hold_begin(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e);
+
+/* Allocated; NULL when out of memory. */
+char *hold_make_description(const struct hold_request *request, bool is_frozen);
 
 /* True in *ret_alive while the domain's backup job is this hold's. */
 int hold_is_alive(struct virt *virt, const char *uuid, const struct hold *hold, bool *ret_alive,

@@ -42,6 +42,7 @@ struct job {
 
     enum job_state state;
     struct rp_error error;
+    struct rp_error note; /* its message, of a job that completes */
     uint64_t bytes_done, bytes_total;
     struct timespec moment;
     enum job_exact exact;
@@ -104,7 +105,7 @@ static void announce(struct job_queue *queue, uint64_t job, uint64_t owner, unsi
 
 /* ---- queue ---- */
 
-int job_queue_open(unsigned max_running, const struct backend_events *events,
+int job_queue_open(unsigned max_running, uint64_t last_id, const struct backend_events *events,
                    struct job_queue **ret_queue, struct rp_error *e)
 {
     struct job_queue *queue = calloc(1, sizeof *queue);
@@ -112,6 +113,7 @@ int job_queue_open(unsigned max_running, const struct backend_events *events,
     if (!queue)
         return rp_fail_memory(e);
     queue->events = *events;
+    queue->last_id = last_id;
     queue->max_running = max_running ? max_running : 1;
     pthread_mutex_init(&queue->lock, NULL);
     pthread_cond_init(&queue->idle, NULL);
@@ -125,7 +127,9 @@ static void end_locked(struct job *job, int rc, const struct rp_error *e)
     job->ended = job->changed = now_real();
     if (rc == 0) {
         job->state = JOB_COMPLETED;
-        job->error = (struct rp_error){.result = RESULT_COMPLETED};
+        job->error = job->note;
+        job->error.result = RESULT_COMPLETED;
+        job->error.err = 0;
         job->bytes_done = job->bytes_total;
     } else {
         job->state = job->cancelled ? JOB_TERMINATED : JOB_EXCEPTION;
@@ -362,6 +366,16 @@ bool job_vm_is_busy(struct job_queue *queue, uint64_t vm)
     busy = vm_is_busy_locked(queue, vm);
     pthread_mutex_unlock(&queue->lock);
     return busy;
+}
+
+uint64_t job_last_id(struct job_queue *queue)
+{
+    uint64_t id;
+
+    pthread_mutex_lock(&queue->lock);
+    id = queue->last_id;
+    pthread_mutex_unlock(&queue->lock);
+    return id;
 }
 
 uint64_t job_last_of(struct job_queue *queue, uint64_t owner)
@@ -610,6 +624,13 @@ void job_set_done(struct job *job, uint64_t bytes)
     pthread_mutex_unlock(&job->queue->lock);
     if (tell)
         announce(job->queue, job->serial, job->owner, TOPIC_JOB);
+}
+
+void job_set_note(struct job *job, const char *note)
+{
+    pthread_mutex_lock(&job->queue->lock);
+    rp_fail(&job->note, RESULT_FAILED, "%s", note); /* only its message is used */
+    pthread_mutex_unlock(&job->queue->lock);
 }
 
 void job_set_moment(struct job *job, struct timespec moment, enum job_exact exact)

@@ -38,7 +38,8 @@ struct job_params {
     void *opaque;
 };
 
-int job_queue_open(unsigned max_running, const struct backend_events *events,
+/* Numbers go on after `last_id`. */
+int job_queue_open(unsigned max_running, uint64_t last_id, const struct backend_events *events,
                    struct job_queue **ret_queue, struct rp_error *e);
 
 /* Refuses new jobs, cancels all, waits for every worker, frees everything. NULL is allowed. */
@@ -52,6 +53,9 @@ int job_submit(struct job_queue *queue, const struct job_params *params, uint64_
 
 /* True while a job of that VM (or that owner) is queued or runs. */
 bool job_vm_is_busy(struct job_queue *queue, uint64_t vm);
+
+/* The highest number that a job has had. */
+uint64_t job_last_id(struct job_queue *queue);
 
 /* The last job of an owner, 0 if it never had one. */
 uint64_t job_last_of(struct job_queue *queue, uint64_t owner);
@@ -81,6 +85,8 @@ void job_set_timeout(struct job *job, uint64_t seconds); /* from now; 0 = none *
 void job_set_running(struct job *job);                   /* starting -> running */
 void job_set_total(struct job *job, uint64_t bytes);
 void job_set_done(struct job *job, uint64_t bytes);
+/* What a person should know though the job completes; cut like any message. Shown as its error. */
+void job_set_note(struct job *job, const char *note);
 void job_set_moment(struct job *job, struct timespec moment, enum job_exact exact);
 
 #endif

@@ -30,6 +30,7 @@ static const struct key export_keys[] = {
     EXPORT("vm", TEXT, vm),
     EXPORT("uuid", TEXT, uuid),
     EXPORT("reference_point", TEXT, refpoint),
+    EXPORT("reference_point_id", TEXT, id),
     EXPORT("base", TEXT, base),
     EXPORT("moment", TIME, moment),
     EXPORT("exact", YES_NO, exact),
@@ -237,9 +238,10 @@ int manifest_parse(const char *text, size_t length, struct manifest *ret_manifes
         .uuid = strdup(""),
         .refpoint = strdup(""),
         .base = strdup(""),
+        .id = strdup(""),
         .result = RESULT_FAILED, /* until the text says otherwise */
     };
-    int rc = manifest.vm && manifest.uuid && manifest.refpoint && manifest.base
+    int rc = manifest.vm && manifest.uuid && manifest.refpoint && manifest.base && manifest.id
                  ? ini_read(text, length, true, on_entry, &manifest, e)
                  : rp_fail_memory(e);
 
@@ -266,6 +268,7 @@ void manifest_clear(struct manifest *manifest)
     free(manifest->vm);
     free(manifest->uuid);
     free(manifest->refpoint);
+    free(manifest->id);
     free(manifest->base);
     *manifest = (struct manifest){0};
 }

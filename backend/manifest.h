@@ -32,6 +32,7 @@ struct manifest_disk {
 struct manifest {
     char *vm, *uuid;
     char *refpoint; /* "" for the VM as it was */
+    char *id;       /* of the reference point: another of its name has another; or "" */
     char *base;
     time_t moment;
     bool exact;

@@ -18,116 +18,8 @@
 /* How long mkdir waits for the facts of a VM that has only just appeared. */
 #define KNOWN_TIMEOUT_MS 5000
 
-/* ---- opening and closing ---- */
-
-static void on_domain(void *opaque, const char *uuid)
-{
-    struct registry *registry = opaque;
-    struct vm *vm;
-
-    pthread_mutex_lock(&registry->lock);
-    vm = registry_find_uuid_locked(registry, uuid);
-    if (!vm)
-        vm = registry_add_vm_locked(registry, uuid);
-    if (vm)
-        registry_enqueue_locked(registry, vm, TASK_DOMAIN | TASK_LIST | TASK_HOLD);
-    pthread_mutex_unlock(&registry->lock);
-}
-
-static void on_job_ended(void *opaque, const char *uuid)
-{
-    struct registry *registry = opaque;
-    struct vm *vm;
-
-    /* Only a look tells whose job it was: the event of a foreign one may come late. */
-    pthread_mutex_lock(&registry->lock);
-    vm = registry_find_uuid_locked(registry, uuid);
-    if (vm && vm->hold)
-        registry_enqueue_locked(registry, vm, TASK_HOLD);
-    pthread_mutex_unlock(&registry->lock);
-}
-
-static void on_disconnected(void *opaque)
-{
-    struct registry *registry = opaque;
-
-    pthread_mutex_lock(&registry->lock);
-    rp_fail(&registry->connection, RESULT_NOT_AVAILABLE, "the connection to libvirt was lost");
-    pthread_cond_broadcast(&registry->keeper);
-    pthread_mutex_unlock(&registry->lock);
-    registry_changed(registry, 0, TOPIC_INFO);
-}
-
-static void init_locks(struct registry *registry)
-{
-    pthread_condattr_t monotonic;
-
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&registry->lock, NULL);
-    pthread_cond_init(&registry->work, NULL);
-    pthread_cond_init(&registry->fresh, &monotonic);
-    pthread_cond_init(&registry->keeper, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
-int registry_open(const struct backend_options *options, const struct backend_events *events,
-                  struct registry **ret_registry, struct rp_error *e)
-{
-    struct registry *registry = calloc(1, sizeof *registry);
-    const struct virt_events virt_events = {
-        .domain = on_domain,
-        .job_ended = on_job_ended,
-        .disconnected = on_disconnected,
-        .opaque = registry,
-    };
-    int rc;
-
-    if (!registry)
-        return rp_fail_memory(e);
-    registry->options = options;
-    registry->events = *events;
-    init_locks(registry);
-    rc = virt_open(options->uri, &virt_events, &registry->virt, e);
-    if (rc == 0)
-        rc = registry_start_threads(registry, e);
-    if (rc < 0) {
-        registry_close(registry);
-        return rc;
-    }
-    *ret_registry = registry;
-    return 0;
-}
-
-static void end_all_holds(struct registry *registry)
-{
-    struct rp_error e;
-
-    for (size_t i = 0; i < registry->vms.count; i++) {
-        struct vm *vm = registry->vms.items[i];
-        if (vm->hold)
-            hold_end(registry->virt, vm->uuid, vm->hold, &e);
-    }
-}
-
-void registry_close(struct registry *registry)
-{
-    if (!registry)
-        return;
-    registry_stop_threads(registry);
-    if (registry->virt)
-        end_all_holds(registry);
-    virt_close(registry->virt);
-    for (size_t i = 0; i < registry->vms.count; i++)
-        registry_unref_vm_locked(registry->vms.items[i]);
-    table_clear(&registry->vms);
-    free(registry->versions.uri);
-    pthread_cond_destroy(&registry->work);
-    pthread_cond_destroy(&registry->fresh);
-    pthread_cond_destroy(&registry->keeper);
-    pthread_mutex_destroy(&registry->lock);
-    free(registry);
-}
+/* And for a query of ours that is under way: libvirt itself gives up after 30 s. */
+#define IDLE_TIMEOUT_MS 35000
 
 /* ---- mkdir ---- */
 
@@ -145,106 +37,186 @@ static int check_name(const char *name, struct rp_error *e)
                        "'%s': a reference point's name cannot begin with a dot", name);
     for (const char *c = name; *c; c++)
         if ((*c < '0' || *c > '9') && (*c < 'A' || *c > 'Z') && (*c < 'a' || *c > 'z') &&
-            !strchr("_.+-:", *c))
-            return rp_fail(
-                e, RESULT_INVALID_PARAMETER,
-                "'%s': a reference point's name has only letters, digits and _ . + - :", name);
+            !strchr("_.-", *c))
+            return rp_fail(e, RESULT_INVALID_PARAMETER,
+                           "'%s': a reference point's name has only letters, digits and _ . -",
+                           name);
     return 0;
-}
-
-/* What is needed of a VM, copied, so that the lock is free while libvirt works. */
-struct mark {
-    struct vm *vm; /* with a reference */
-    char uuid[VIRT_UUID_SIZE];
-    char *vm_name;
-    char **targets, **others, **bases; /* bases: newest first */
-    size_t ntargets, nothers, nbases;
-    bool has_owner;
-    uid_t owner_uid;
-    gid_t owner_gid;
-};
-
-static void clear_list(char **list, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        free(list[i]);
-    free(list);
 }
 
 static void clear_mark(struct mark *mark)
 {
-    clear_list(mark->targets, mark->ntargets);
-    clear_list(mark->others, mark->nothers);
-    clear_list(mark->bases, mark->nbases);
-    free(mark->vm_name);
+    for (size_t i = 0; i < mark->ntargets; i++) {
+        free(mark->targets[i].target);
+        free(mark->targets[i].file);
+        free(mark->targets[i].format);
+    }
+    free(mark->xml);
+    free(mark->parent);
+    free(mark->targets);
+    for (size_t i = 0; i < mark->nbases; i++)
+        free(mark->bases[i]);
+    free(mark->bases);
 }
 
-static int copy_for_mark_locked(struct vm *vm, struct mark *mark)
+/* True when the spec asks for this disk by name, or for all. */
+static bool is_asked_for(const struct registry_spec *spec, const char *target)
 {
-    mark->has_owner = vm->has_owner;
-    mark->owner_uid = vm->owner_uid;
-    mark->owner_gid = vm->owner_gid;
-    snprintf(mark->uuid, sizeof mark->uuid, "%s", vm->uuid);
-    mark->vm_name = strdup(vm->name);
+    for (size_t i = 0; i < spec->ndisks; i++)
+        if (strcmp(spec->disks[i], target) == 0)
+            return true;
+    return spec->ndisks == 0;
+}
+
+static enum hold_part part_of(const struct registry_spec *spec, const struct vm_disk *disk)
+{
+    if (!is_asked_for(spec, disk->target))
+        return HOLD_NOT;
+    if (disk->tracked)
+        return HOLD_MARKED;
+    return spec->untracked && *disk->source && !disk->is_removable && !disk->is_readonly ? HOLD_ONLY
+                                                                                         : HOLD_NOT;
+}
+
+static int copy_targets_locked(const struct vm *vm, struct mark *mark)
+{
     mark->targets = calloc(vm->ndisks + 1, sizeof *mark->targets);
-    mark->others = calloc(vm->ndisks + 1, sizeof *mark->others);
-    mark->bases = calloc(vm->refpoints.count + 1, sizeof *mark->bases);
-    if (!mark->vm_name || !mark->targets || !mark->others || !mark->bases)
-        return -ENOMEM;
-    for (size_t i = 0; i < vm->ndisks; i++) {
-        char *target = strdup(vm->disks[i].target);
+    for (size_t i = 0; mark->targets && i < vm->ndisks; i++) {
+        struct hold_target *target = &mark->targets[mark->ntargets];
 
-        if (!target)
+        target->part = part_of(mark->spec, &vm->disks[i]);
+        target->target = strdup(vm->disks[i].target);
+        target->file = strdup(vm->disks[i].source);
+        target->format = strdup(vm->disks[i].format);
+        mark->ntargets++;
+        if (!target->target || !target->file || !target->format)
             return -ENOMEM;
-        if (vm->disks[i].tracked)
-            mark->targets[mark->ntargets++] = target;
-        else
-            mark->others[mark->nothers++] = target;
     }
-    /* Serials grow as points become known; by time, and the newest first, they are candidates. */
-    for (size_t i = vm->refpoints.count; i > 0; i--) {
-        struct refpoint *refpoint = vm->refpoints.items[i - 1];
+    return mark->targets ? 0 : -ENOMEM;
+}
 
+/* Candidates for where bitmaps start: the one asked for, or all; the newest, listed last, first. */
+static int copy_bases_locked(const struct vm *vm, struct mark *mark)
+{
+    const char *only = mark->spec->base;
+
+    mark->bases = calloc(vm->refpoints.count + 1, sizeof *mark->bases);
+    for (size_t i = vm->refpoints.count; mark->bases && i > 0 && !mark->spec->no_bitmap; i--) {
+        const struct refpoint *refpoint = vm->refpoints.items[i - 1];
+
+        if (only && strcmp(refpoint->name, only) != 0)
+            continue;
         mark->bases[mark->nbases] = strdup(refpoint->name);
         if (!mark->bases[mark->nbases])
             return -ENOMEM;
         mark->nbases++;
     }
-    return 0;
+    return mark->bases ? 0 : -ENOMEM;
 }
 
-static int may_mark_locked(struct registry *registry, struct vm *vm, const char *name,
-                           struct rp_error *e)
+static int copy_for_mark_locked(const struct vm *vm, struct mark *mark)
 {
-    if (registry_find_name_locked(vm, name)) {
-        rp_fail(e, RESULT_INVALID_PARAMETER, "reference point '%s' exists", name);
-        e->err = EEXIST;
-        return -EEXIST;
-    }
+    const struct refpoint *newest =
+        vm->refpoints.count ? vm->refpoints.items[vm->refpoints.count - 1] : NULL;
+
+    mark->has_owner = vm->has_owner;
+    mark->owner_uid = vm->owner_uid;
+    mark->owner_gid = vm->owner_gid;
+    mark->active = vm->active;
+    mark->has_agent = vm->has_agent;
+    snprintf(mark->uuid, sizeof mark->uuid, "%s", vm->uuid);
+    mark->xml = strdup(vm->xml ? vm->xml : "");
+    mark->parent = strdup(newest ? newest->name : "");
+    if (!mark->xml || !mark->parent)
+        return -ENOMEM;
+    return copy_targets_locked(vm, mark) < 0 || copy_bases_locked(vm, mark) < 0 ? -ENOMEM : 0;
+}
+
+/* Nobody else is at it: one hold a VM, since libvirt has one backup job a domain. */
+static int check_free_locked(struct registry *registry, const struct vm *vm, struct rp_error *e)
+{
+    const struct refpoint *held;
+
     if (vm->marking)
         return rp_fail(e, RESULT_IN_USE, "another reference point of VM '%s' is being made",
                        vm->name);
-    if (vm->hold) {
-        struct refpoint *held = registry_find_refpoint_locked(registry, vm->hold_refpoint);
-        return rp_fail(e, RESULT_IN_USE,
-                       "VM '%s' holds reference point '%s'; export it, or write 0 to its hold",
-                       vm->name, held ? held->name : "?");
-    }
-    if (registry->is_test)
+    if (!vm->hold)
         return 0;
-    if (!vm->active)
-        return rp_fail(e, RESULT_NOT_SUPPORTED,
-                       "VM '%s' is shut off; start it to make a reference point", vm->name);
-    for (size_t i = 0; i < vm->ndisks; i++)
-        if (vm->disks[i].tracked)
-            return 0;
-    return rp_fail(e, RESULT_NOT_SUPPORTED,
-                   "VM '%s' has no disk that can carry a reference point (its info says why)",
-                   vm->name);
+    held = registry_find_refpoint_locked(registry, vm->hold_refpoint);
+    if (!held)
+        return rp_fail(e, RESULT_IN_USE, "VM '%s' is being exported", vm->name);
+    return rp_fail(e, RESULT_IN_USE,
+                   "VM '%s' holds reference point '%s'; export it, or write 0 to its hold",
+                   vm->name, held->name);
 }
 
-static int begin_mark(struct registry *registry, uint64_t serial, const char *name,
-                      struct mark *mark, struct rp_error *e)
+/* Every disk that is asked for by name is there and can be marked; without names, one can. */
+static int check_disks_locked(const struct vm *vm, const struct registry_spec *spec,
+                              struct rp_error *e)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < vm->ndisks; i++) {
+        const struct vm_disk *disk = &vm->disks[i];
+        enum hold_part part = part_of(spec, disk);
+
+        found += part != HOLD_NOT;
+        if (spec->ndisks && is_asked_for(spec, disk->target) && part == HOLD_NOT)
+            return rp_fail(e, RESULT_NOT_SUPPORTED, "disk '%s' cannot carry a reference point: %s",
+                           disk->target, disk->why_not);
+    }
+    if (found == 0 && spec->ndisks == 0)
+        return rp_fail(e, RESULT_NOT_SUPPORTED,
+                       "VM '%s' has no disk that can carry a reference point (its info says why)",
+                       vm->name);
+    for (size_t i = 0; found < spec->ndisks && i < spec->ndisks; i++)
+        if (!registry_find_disk(vm, spec->disks[i]))
+            return rp_fail(e, RESULT_INVALID_PARAMETER, "VM '%s' has no disk '%s'", vm->name,
+                           spec->disks[i]);
+    return 0;
+}
+
+static int check_new_locked(const struct vm *vm, const char *name, struct rp_error *e)
+{
+    if (!registry_find_name_locked(vm, name))
+        return 0;
+    rp_fail(e, RESULT_INVALID_PARAMETER, "reference point '%s' exists", name);
+    e->err = EEXIST;
+    return -EEXIST;
+}
+
+static int check_base_locked(const struct vm *vm, const char *base, struct rp_error *e)
+{
+    if (registry_find_name_locked(vm, base))
+        return 0;
+    return rp_fail(e, RESULT_INVALID_PARAMETER, "VM '%s' has no reference point '%s'", vm->name,
+                   base);
+}
+
+static int may_mark_locked(struct registry *registry, const struct vm *vm,
+                           const struct registry_spec *spec, struct rp_error *e)
+{
+    int rc = 0;
+
+    if (!vm->xml)
+        rc = rp_fail(e, RESULT_NOT_AVAILABLE, "libvirt has not told anything of VM '%s' yet",
+                     vm->name);
+    if (rc == 0 && spec->name)
+        rc = check_new_locked(vm, spec->name, e);
+    if (rc == 0 && spec->base)
+        rc = check_base_locked(vm, spec->base, e);
+    if (rc == 0)
+        rc = check_free_locked(registry, vm, e);
+    if (rc < 0 || registry->is_test)
+        return rc;
+    if (!vm->active && !registry->is_local)
+        return rp_fail(e, RESULT_NOT_SUPPORTED,
+                       "VM '%s' is shut off, and its images are on another host", vm->name);
+    return check_disks_locked(vm, spec, e);
+}
+
+static int begin_mark(struct registry *registry, uint64_t serial, struct mark *mark,
+                      struct rp_error *e)
 {
     struct vm *vm;
     int rc;
@@ -256,87 +228,140 @@ static int begin_mark(struct registry *registry, uint64_t serial, const char *na
         registry_wait_known_locked(registry, vm, KNOWN_TIMEOUT_MS);
     }
     rc = !vm || !vm->name || vm->gone ? rp_fail_errno(e, ENOENT, "no such VM")
-                                      : may_mark_locked(registry, vm, name, e);
+                                      : may_mark_locked(registry, vm, mark->spec, e);
     if (rc == 0 && copy_for_mark_locked(vm, mark) < 0)
         rc = rp_fail_memory(e);
     if (rc == 0) {
         vm->marking = true;
-        mark->vm = vm;
-    } else if (vm) {
-        registry_unref_vm_locked(vm);
+        if (!registry_wait_idle_locked(registry, vm, IDLE_TIMEOUT_MS)) {
+            vm->marking = false;
+            registry_enqueue_locked(registry, vm, 0);
+            rc = rp_fail(e, RESULT_IN_USE, "libvirt has been busy with VM '%s' for %d s", vm->name,
+                         IDLE_TIMEOUT_MS / 1000);
+        }
     }
+    if (rc == 0)
+        mark->vm = vm;
+    else if (vm)
+        registry_unref_vm_locked(vm);
     pthread_mutex_unlock(&registry->lock);
     return rc;
 }
 
+static void clear_made(struct made *made)
+{
+    xml_checkpoint_clear(&made->point);
+    free(made->xml);
+    hold_free(made->hold);
+    offline_stop(made->offline);
+}
+
 /*
- * The new point goes in, with its hold if it has one; both are taken over. When the point cannot
- * be described (memory, a libvirt that went away), the next refresh of the list brings it.
+ * Puts in what was made, if anything was. A point that cannot be described (memory, a libvirt that
+ * went away) comes with the next refresh of the list. Returns its serial, or 0.
  */
-static uint64_t end_mark(struct registry *registry, struct mark *mark,
-                         const struct xml_checkpoint *point, char *xml, struct hold *hold)
+static uint64_t end_mark(struct registry *registry, struct mark *mark, struct made *made)
 {
     struct vm *vm = mark->vm;
     struct refpoint *refpoint = NULL;
-    uint64_t serial = 0;
+    uint64_t serial;
 
     pthread_mutex_lock(&registry->lock);
     vm->marking = false;
+    pthread_cond_broadcast(&registry->fresh);
     vm->generation++;
-    if (point && !vm->gone)
-        refpoint = registry_add_refpoint_locked(vm, point, xml);
+    if (made->owes_thaw) {
+        vm->owes_thaw = true;
+        vm->thawed_ms = registry_now_ms();
+    }
+    if (made->xml && !vm->gone)
+        refpoint = registry_add_refpoint_locked(vm, &made->point, made->xml);
     if (refpoint) {
-        serial = refpoint->serial;
+        made->xml = NULL;
         clock_gettime(CLOCK_REALTIME, &vm->changed);
         vm->refusal = (struct rp_error){0}; /* old news */
-        vm->hold = hold;
-        vm->hold_refpoint = hold ? serial : 0;
-        vm->hold_uses = 0;
-        vm->hold_used_ms = registry_now_ms();
-        /* The hold too: its job may have ended before anybody here knew of it. */
-        registry_enqueue_locked(registry, vm, TASK_SIZES | TASK_HOLD);
     }
+    serial = refpoint ? refpoint->serial : 0;
+    if (made->hold && (refpoint || !mark->spec->name) && !vm->gone) {
+        vm->hold = made->hold;
+        vm->offline = made->offline;
+        made->hold = NULL;
+        made->offline = NULL;
+        vm->hold_refpoint = serial;
+        vm->hold_uses = made->uses;
+        vm->hold_seconds =
+            mark->spec->hold_seconds ? mark->spec->hold_seconds : registry->options->hold_seconds;
+        vm->hold_used_ms = registry_now_ms();
+    }
+    /* The hold too: its job may have ended before anybody here knew of it. */
+    registry_enqueue_locked(registry, vm, TASK_SIZES | TASK_HOLD);
     registry_unref_vm_locked(vm);
     pthread_mutex_unlock(&registry->lock);
-    if (!refpoint) {
-        free(xml);
-        hold_free(hold);
-    }
     return serial;
 }
 
-static int mark_and_hold(struct registry *registry, const struct mark *mark, const char *name,
-                         struct hold **ret_hold, struct rp_error *e)
+/* What the settings say goes before what the mount says; auto: where there is an agent to ask. */
+static enum hold_freeze choose_freeze(const struct registry *registry, const struct mark *mark)
 {
-    const struct hold_request request = {
+    enum backend_quiesce quiesce = registry->options->quiesce;
+
+    if (mark->spec->consistency == SETTINGS_CONSISTENCY_APPLICATION)
+        return HOLD_FREEZE_MUST;
+    if (mark->spec->consistency == SETTINGS_CONSISTENCY_CRASH || quiesce == QUIESCE_NO)
+        return HOLD_FREEZE_NO;
+    if (quiesce == QUIESCE_YES)
+        return HOLD_FREEZE_MUST;
+    return mark->has_agent ? HOLD_FREEZE_TRY : HOLD_FREEZE_NO;
+}
+
+void mark_describe(struct registry *registry, const struct mark *mark, struct made *made,
+                   struct hold_request *ret_request)
+{
+    *ret_request = (struct hold_request){
         .virt = registry->virt,
         .uuid = mark->uuid,
-        .refpoint = name,
-        .targets = (const char *const *)mark->targets,
+        .refpoint = mark->spec->name,
+        .targets = mark->targets,
         .ntargets = mark->ntargets,
-        .others = (const char *const *)mark->others,
-        .nothers = mark->nothers,
         .bases = (const char *const *)mark->bases,
         .nbases = mark->nbases,
         .run_dir = registry->options->run_dir,
         .scratch_dir = registry->options->scratch_dir,
+        .freeze = choose_freeze(registry, mark),
+        .owes_thaw = &made->owes_thaw,
         .has_owner = mark->has_owner,
         .owner_uid = mark->owner_uid,
         .owner_gid = mark->owner_gid,
     };
+}
 
-    return hold_begin(&request, ret_hold, e);
+static int mark_and_hold(struct registry *registry, const struct mark *mark, struct made *made,
+                         struct rp_error *e)
+{
+    struct hold_request request;
+
+    mark_describe(registry, mark, made, &request);
+    return hold_begin(&request, &made->hold, e);
 }
 
 /*
  * libvirt keeps the checkpoint when what comes after QEMU's transaction fails (the NBD export,
- * say). A point that nobody was told of would stand in the way of the next try.
+ * say). A point that nobody was told of would stand in the way of the next try. One that is older
+ * than our try is somebody else's, and why we failed.
  */
-static void remove_remains(struct registry *registry, const struct mark *mark, const char *name)
+static void remove_remains(struct registry *registry, const struct mark *mark, time_t begun)
 {
+    struct xml_checkpoint point = {0};
     struct rp_error ignored;
+    char *xml;
 
-    virt_delete_checkpoint(registry->virt, mark->uuid, name, &ignored);
+    if (virt_get_checkpoint_xml(registry->virt, mark->uuid, mark->spec->name, VIRT_XML_SHORT, &xml,
+                                &ignored) < 0)
+        return;
+    if (xml_parse_checkpoint(xml, &point, &ignored) == 0 && point.created > begun)
+        virt_delete_checkpoint(registry->virt, mark->uuid, mark->spec->name, false, &ignored);
+    xml_checkpoint_clear(&point);
+    free(xml);
 }
 
 /* The list may be a second old, and what another program just made is not ours to replace. */
@@ -361,86 +386,181 @@ static int mark_only(struct registry *registry, const struct mark *mark, const c
                      struct rp_error *e)
 {
     char *xml;
-    int rc = xml_make_checkpoint(name, NULL, 0, &xml, e);
+    int rc = xml_make_checkpoint(name, "", NULL, 0, &xml, e);
 
     if (rc == 0) {
-        rc = virt_create_checkpoint(registry->virt, mark->uuid, xml, e);
+        rc = virt_create_checkpoint(registry->virt, mark->uuid, xml, false, e);
         free(xml);
     }
     return rc;
 }
 
-static int make(struct registry *registry, struct mark *mark, const char *name,
-                struct hold **ret_hold, struct rp_error *e)
+/* While the VM is off its images do not change by themselves: only an export needs them served. */
+static int make_offline(struct registry *registry, struct mark *mark, struct made *made,
+                        struct rp_error *e)
 {
-    int rc = refuse_existing(registry, mark, name, e);
+    int rc = mark->spec->name ? mark_offline_point(registry, mark, e) : 0;
 
-    if (rc < 0)
-        return rc;
-    if (registry->is_test)
-        return mark_only(registry, mark, name, e);
-    rc = mark_and_hold(registry, mark, name, ret_hold, e);
-    if (rc < 0)
-        remove_remains(registry, mark, name);
+    return rc == 0 && made->uses ? mark_offline_serve(registry, mark, made, e) : rc;
+}
+
+/* As they are now: what is kept of a VM may be older than its last resize. */
+static void ask_sizes(struct registry *registry, struct mark *mark)
+{
+    struct rp_error ignored;
+
+    for (size_t i = 0; i < mark->ntargets; i++)
+        if (mark->targets[i].part == HOLD_MARKED)
+            mark->targets[i].size_bytes =
+                registry_disk_size(registry, mark->uuid, mark->targets[i].target,
+                                   mark->active ? NULL : mark->targets[i].file, &ignored);
+}
+
+static int make_online(struct registry *registry, struct mark *mark, struct made *made,
+                       struct rp_error *e)
+{
+    time_t begun = time(NULL) - 1; /* libvirt counts whole seconds */
+    int rc = mark_and_hold(registry, mark, made, e);
+
+    if (rc < 0 && mark->spec->name)
+        remove_remains(registry, mark, begun);
     return rc;
 }
 
-static int create(struct registry *registry, struct mark *mark, const char *name,
-                  uint64_t *ret_refpoint, struct rp_error *e)
+static int make(struct registry *registry, struct mark *mark, struct made *made, struct rp_error *e)
 {
-    struct xml_checkpoint point = {0};
-    struct rp_error ignored;
-    struct hold *hold = NULL;
-    uint64_t serial;
-    char *xml = NULL;
-    int rc = make(registry, mark, name, &hold, e);
+    const char *name = mark->spec->name;
+    int rc = name ? refuse_existing(registry, mark, name, e) : 0;
 
-    if (rc == 0) {
-        rc = virt_get_checkpoint_xml(registry->virt, mark->uuid, name, VIRT_XML_SHORT, &xml, e);
-        if (rc == 0)
-            rc = xml_parse_checkpoint(xml, &point, e);
-        if (rc < 0 && hold)
-            hold_end(registry->virt, mark->uuid, hold, &ignored);
-    }
-    serial = end_mark(registry, mark, rc == 0 ? &point : NULL, xml, hold);
-    xml_checkpoint_clear(&point);
     if (rc < 0)
         return rc;
-    if (!serial)
-        return rp_fail_memory(e);
-    *ret_refpoint = serial;
-    return 0;
+    if (!registry->is_test && name)
+        ask_sizes(registry, mark);
+    if (registry->is_test)
+        rc = name ? mark_only(registry, mark, name, e)
+                  : rp_fail(e, RESULT_NOT_SUPPORTED, "this driver has no data to export");
+    else
+        rc = mark->active ? make_online(registry, mark, made, e)
+                          : make_offline(registry, mark, made, e);
+    if (rc < 0 || !name)
+        return rc;
+    rc = virt_get_checkpoint_xml(registry->virt, mark->uuid, name, VIRT_XML_SHORT, &made->xml, e);
+    if (rc == 0)
+        rc = xml_parse_checkpoint(made->xml, &made->point, e);
+    if (rc < 0) {
+        free(made->xml);
+        made->xml = NULL;
+    }
+    return rc;
 }
 
-/* mkdir and rmdir can show a number only: the sentence stays readable in the VM's info. */
-static int refuse(struct registry *registry, uint64_t serial, const struct rp_error *e)
+/* All of it: the point if the spec names one, and the hold. `uses` as in struct made. */
+static int create(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
+                  unsigned uses, uint64_t *ret_refpoint, struct rp_error *e)
+{
+    struct mark mark = {.spec = spec};
+    struct made made = {.uses = uses};
+    struct rp_error ignored;
+    int rc = spec->name ? check_name(spec->name, e) : 0;
+
+    if (rc == 0)
+        rc = begin_mark(registry, vm, &mark, e);
+    if (rc == 0) {
+        rc = make(registry, &mark, &made, e);
+        if (rc < 0 && spec->name)
+            rp_error_prefix(e, "reference point '%s': ", spec->name);
+        *ret_refpoint = end_mark(registry, &mark, &made);
+        if (rc == 0 && spec->name && !*ret_refpoint)
+            rc = rp_fail_memory(e);
+        /* What could not be put in must not stay behind in libvirt. */
+        if (made.hold && !made.hold->is_offline)
+            hold_end(registry->virt, mark.uuid, made.hold, &ignored);
+    }
+    clear_made(&made);
+    clear_mark(&mark);
+    return rc;
+}
+
+void registry_creating(struct registry *registry, uint64_t serial, int delta)
 {
     struct vm *vm;
 
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    if (vm) {
+        vm->creating += (unsigned)delta;
+        pthread_cond_broadcast(&registry->fresh);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
+/* mkdir and rmdir can show a number only: the sentence stays readable in the VM's info. */
+void registry_refused(struct registry *registry, uint64_t serial, const struct rp_error *e)
+{
+    struct vm *vm;
+
+    serial = registry_vm_of(registry, serial);
     pthread_mutex_lock(&registry->lock);
     vm = table_find(&registry->vms, serial);
     if (vm)
         vm->refusal = *e;
     pthread_mutex_unlock(&registry->lock);
     registry_changed(registry, serial, TOPIC_INFO);
+}
+
+static int refuse(struct registry *registry, uint64_t serial, const struct rp_error *e)
+{
+    registry_refused(registry, serial, e);
     return -e->err;
 }
 
-int registry_create(struct registry *registry, uint64_t vm, const char *name,
-                    uint64_t *ret_refpoint, struct rp_error *e)
+int registry_check_name(struct registry *registry, uint64_t serial, const char *name,
+                        struct rp_error *e)
 {
-    struct mark mark = {0};
-    uint64_t serial = 0;
+    struct vm *vm;
     int rc = check_name(name, e);
 
-    if (rc == 0)
-        rc = begin_mark(registry, vm, name, &mark, e);
-    if (rc == 0) {
-        rc = create(registry, &mark, name, &serial, e);
-        if (rc < 0)
-            rp_error_prefix(e, "reference point '%s': ", name);
-    }
-    clear_mark(&mark);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    rc = vm ? check_new_locked(vm, name, e) : rp_fail_errno(e, ENOENT, "no such VM");
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
+}
+
+int registry_check_base(struct registry *registry, uint64_t serial, const char *base,
+                        struct rp_error *e)
+{
+    struct vm *vm;
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    rc = vm ? check_base_locked(vm, base, e) : rp_fail_errno(e, ENOENT, "no such VM");
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
+}
+
+int registry_check_disks(struct registry *registry, uint64_t serial,
+                         const struct registry_spec *spec, struct rp_error *e)
+{
+    struct vm *vm;
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    rc = vm ? check_disks_locked(vm, spec, e) : rp_fail_errno(e, ENOENT, "no such VM");
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
+}
+
+int registry_create(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
+                    uint64_t *ret_refpoint, struct rp_error *e)
+{
+    uint64_t serial = 0;
+    int rc = create(registry, vm, spec, 0, &serial, e);
+
     if (rc < 0)
         return refuse(registry, vm, e);
     *ret_refpoint = serial;
@@ -448,32 +568,52 @@ int registry_create(struct registry *registry, uint64_t vm, const char *name,
     return 0;
 }
 
+int registry_make_hold(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
+                       uint64_t *ret_refpoint, struct rp_error *e)
+{
+    int rc = create(registry, vm, spec, 1, ret_refpoint, e);
+
+    if (rc == 0)
+        registry_changed(registry, vm, TOPIC_LIST | TOPIC_INFO);
+    return rc;
+}
+
 /* ---- holds ---- */
 
 int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoint,
                       struct rp_error *e)
 {
+    struct offline *offline = NULL;
     struct hold *hold = NULL;
-    int rc;
+    int rc = 0;
 
     pthread_mutex_lock(&registry->lock);
     if (vm->hold && vm->hold_refpoint == refpoint && !vm->hold_ending) {
         hold = hold_copy(vm->hold);
         vm->hold_ending = hold != NULL;
+        if (hold) {
+            offline = vm->offline;
+            vm->offline = NULL;
+        }
     }
     pthread_mutex_unlock(&registry->lock);
     if (!hold)
         return 0;
 
-    rc = hold_end(registry->virt, vm->uuid, hold, e);
+    if (hold->is_offline)
+        offline_stop(offline);
+    else
+        rc = hold_end(registry->virt, vm->uuid, hold, e);
     hold_free(hold);
     pthread_mutex_lock(&registry->lock);
     if (rc == 0)
         registry_drop_hold_locked(vm);
     vm->hold_ending = false;
     pthread_mutex_unlock(&registry->lock);
-    if (rc == 0)
-        registry_changed(registry, refpoint, TOPIC_HOLD | TOPIC_INFO);
+    if (rc == 0) {
+        registry_changed(registry, refpoint ? refpoint : vm->serial, TOPIC_HOLD | TOPIC_INFO);
+        registry_changed(registry, vm->serial, TOPIC_INFO);
+    }
     return rc;
 }
 
@@ -529,6 +669,29 @@ int registry_release(struct registry *registry, uint64_t refpoint, struct rp_err
     return rc;
 }
 
+int registry_release_vm(struct registry *registry, uint64_t serial, struct rp_error *e)
+{
+    uint64_t refpoint = 0;
+    bool used = false;
+    struct vm *vm;
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    if (vm) {
+        vm->refs++;
+        refpoint = vm->hold_refpoint;
+        used = vm->hold && vm->hold_uses > 0;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (!vm)
+        return 0;
+    rc = used ? rp_fail(e, RESULT_IN_USE, "the VM is being exported")
+              : registry_end_hold(registry, vm, refpoint, e);
+    put_vm(registry, vm);
+    return rc;
+}
+
 /* ---- rmdir ---- */
 
 static void remove_point(struct registry *registry, struct vm *vm, uint64_t serial)
@@ -540,12 +703,51 @@ static void remove_point(struct registry *registry, struct vm *vm, uint64_t seri
     clock_gettime(CLOCK_REALTIME, &vm->changed);
     refpoint = table_find(&vm->refpoints, serial);
     if (refpoint) {
-        table_remove(&vm->refpoints, serial);
-        registry_free_refpoint(refpoint);
+        registry_remove_refpoint_locked(vm, refpoint);
     }
     pthread_mutex_unlock(&registry->lock);
     registry_changed(registry, serial, TOPIC_GONE);
     registry_changed(registry, vm->serial, TOPIC_LIST | TOPIC_INFO);
+}
+
+/* True when a bitmap of the point is broken, or was lost with a QEMU that never stored it. */
+static bool is_broken(struct registry *registry, const struct vm *vm, const char *name)
+{
+    struct xml_checkpoint point;
+    struct rp_error ignored;
+    bool broken = false;
+    char *xml;
+
+    if (virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SIZES, &xml, &ignored) < 0)
+        return false;
+    if (xml_parse_checkpoint(xml, &point, &ignored) == 0) {
+        for (size_t i = 0; i < point.ndisks; i++)
+            broken |= *point.disks[i].bitmap && !point.disks[i].has_size;
+        xml_checkpoint_clear(&point);
+    }
+    free(xml);
+    return broken;
+}
+
+/* libvirt will not delete a checkpoint whose bitmap is not there; what is left of it is a name. */
+static int delete_online(struct registry *registry, struct vm *vm, const char *name,
+                         struct rp_error *e)
+{
+    int rc = virt_delete_checkpoint(registry->virt, vm->uuid, name, false, e);
+
+    if (rc < 0 && rc != -ENOENT && is_broken(registry, vm, name))
+        rc = virt_delete_checkpoint(registry->virt, vm->uuid, name, true, e);
+    return rc;
+}
+
+static bool is_off(struct registry *registry, const struct vm *vm)
+{
+    bool off;
+
+    pthread_mutex_lock(&registry->lock);
+    off = !vm->active && !registry->is_test;
+    pthread_mutex_unlock(&registry->lock);
+    return off;
 }
 
 int registry_delete(struct registry *registry, uint64_t refpoint, struct rp_error *e)
@@ -560,8 +762,10 @@ int registry_delete(struct registry *registry, uint64_t refpoint, struct rp_erro
     if (rc == 0)
         rc = registry_end_hold(registry, vm, refpoint, e);
     if (rc == 0)
-        rc = virt_delete_checkpoint(registry->virt, vm->uuid, name, e);
+        rc = is_off(registry, vm) ? mark_offline_delete(registry, vm, refpoint, name, e)
+                                  : delete_online(registry, vm, name, e);
     if (rc == 0 || rc == -ENOENT) {
+        journal_forget(registry->journal, vm->uuid, name);
         remove_point(registry, vm, refpoint);
         rc = 0;
     } else {

@@ -22,6 +22,8 @@ struct order {
     struct export_settings settings;
     struct export_subject subject; /* taken from the registry until it is given back */
     bool is_taken;
+    bool made_hold;         /* for this job alone: nobody else will end it */
+    uint64_t made_refpoint; /* likewise; 0 = none */
 };
 
 /* ---- the base's name ---- */
@@ -30,8 +32,8 @@ struct order {
  * "mon", "../mon", or a path into a mount of this service, ".../vms/VM/refpoints/mon". The name
  * goes to ret_name; NULL means that no base is asked for.
  */
-static int base_name(const struct export_settings *settings, const char *vm_name, char **ret_name,
-                     struct rp_error *e)
+int order_base_name(const struct export_settings *settings, const char *vm_name, char **ret_name,
+                    struct rp_error *e)
 {
     unsigned line = settings->line[SETTING_BASE_REFPOINT];
     char *path, *slash, *vm, *name = NULL;
@@ -68,19 +70,24 @@ static int base_name(const struct export_settings *settings, const char *vm_name
 
 /* ---- judging ---- */
 
+static enum settings_scope scope_of(uint64_t owner)
+{
+    return rp_serial_kind(owner) == KIND_VM ? SETTINGS_OF_VM : SETTINGS_OF_REFPOINT;
+}
+
 /* The subject of these settings; `use` as for registry_export_begin(). */
 static int find_subject(struct order_desk *desk, uint64_t owner,
                         const struct export_settings *settings, bool use,
                         struct export_subject *ret_subject, struct rp_error *e)
 {
-    struct refpoint_info info;
-    char *base = NULL;
-    int rc = registry_refpoint_info(desk->registry, owner, &info, e);
+    char *vm_name, *refpoint, *base = NULL;
+    int rc = registry_names(desk->registry, owner, &vm_name, &refpoint, e);
 
     if (rc < 0)
         return rc;
-    rc = base_name(settings, info.vm, &base, e);
-    refpoint_info_clear(&info);
+    rc = order_base_name(settings, vm_name, &base, e);
+    free(vm_name);
+    free(refpoint);
     if (rc < 0)
         return rc;
     rc = registry_export_begin(desk->registry, owner, base, use, ret_subject, e);
@@ -111,8 +118,10 @@ static int judge(struct order_desk *desk, uint64_t owner, const struct export_se
                  const struct caller *caller, struct rp_error *e)
 {
     struct export_subject subject;
-    int rc = check_directories(settings, caller, e);
+    int rc = registry_check_driver(desk->registry, e);
 
+    if (rc == 0)
+        rc = check_directories(settings, caller, e);
     if (rc == 0)
         rc = find_subject(desk, owner, settings, false, &subject, e);
     if (rc == 0) {
@@ -127,7 +136,7 @@ int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_
 {
     struct export_settings settings;
     unsigned count;
-    int rc = settings_parse(text, length, whole, false, &settings, e);
+    int rc = settings_parse(text, length, whole, scope_of(owner), &settings, e);
 
     if (rc < 0)
         return rc;
@@ -165,7 +174,19 @@ static void copy_slot(struct slot *slot, void *opaque)
 
 static void count_receiving(struct slot *slot, void *opaque)
 {
-    slot->receiving += (unsigned)*(int *)opaque;
+    int delta = *(int *)opaque;
+
+    slot->receiving += (unsigned)delta;
+    if (delta < 0 && slot->settled > 0)
+        slot->settled--;
+}
+
+/* The text is a job now: what is shown is the job, though its writer has not let go yet. */
+static void settle(struct slot *slot, void *opaque)
+{
+    (void)opaque;
+    if (slot->settled < slot->receiving)
+        slot->settled++;
 }
 
 static bool is_running(struct order_desk *desk, uint64_t job)
@@ -205,7 +226,7 @@ static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, 
     *ret_job = job_last_of(desk->queue, owner);
     if (is_running(desk, *ret_job))
         *ret_view = VIEW_JOB;
-    else if (ret_slot->receiving > 0)
+    else if (ret_slot->receiving > ret_slot->settled)
         *ret_view = VIEW_RECEIVING;
     else if (ret_slot->refusal.result && !ret_slot->refused_while_busy &&
              ret_slot->refused_after == *ret_job)
@@ -238,15 +259,7 @@ int order_get_state(struct order_desk *desk, uint64_t owner, enum job_state *ret
 static int describe_slot(struct order_desk *desk, uint64_t owner, const struct slot *slot,
                          enum view view, struct job_info *ret_info, struct rp_error *e)
 {
-    struct refpoint_info owner_info;
-    struct job_info info;
-    int rc = registry_refpoint_info(desk->registry, owner, &owner_info, e);
-
-    if (rc < 0)
-        return rc;
-    info = (struct job_info){
-        .vm = strdup(owner_info.vm),
-        .refpoint = strdup(owner_info.name),
+    struct job_info info = {
         .error = strdup(view == VIEW_REFUSAL ? slot->refusal.message : ""),
         .export_directory = strdup(""),
         .settings = strdup(""),
@@ -257,13 +270,15 @@ static int describe_slot(struct order_desk *desk, uint64_t owner, const struct s
         .has_result = view != VIEW_NONE,
         .result = view == VIEW_REFUSAL ? slot->refusal.result : RESULT_JOB_STARTED,
     };
-    refpoint_info_clear(&owner_info);
+    int rc = registry_names(desk->registry, owner, &info.vm, &info.refpoint, e);
+
     if (view == VIEW_REFUSAL)
         info.submitted = info.ended = slot->refused;
-    if (!info.vm || !info.refpoint || !info.error || !info.export_directory || !info.settings ||
-        !info.last_refusal) {
+    if (rc == 0 && (!info.error || !info.export_directory || !info.settings || !info.last_refusal))
+        rc = rp_fail_memory(e);
+    if (rc < 0) {
         job_info_clear(&info);
-        return rp_fail_memory(e);
+        return rc;
     }
     *ret_info = info;
     return 0;
@@ -298,53 +313,63 @@ int order_get_info(struct order_desk *desk, uint64_t owner, struct job_info *ret
 
 /* ---- the template ---- */
 
-static void print_targets(const struct refpoint_info *info, FILE *out)
-{
-    for (size_t i = 0; i < info->ndisks; i++)
-        fprintf(out, "%s%s", i ? " " : "", info->disks[i].target);
-}
-
-/* The bases that a delta of this point can have: those its hold's bitmaps start at. */
-static void print_bases(const struct refpoint_info *info, FILE *out)
+/* The choices that there really are, joined by spaces. */
+static void print_choices(const struct export_subject *subject, FILE *disks, FILE *bases)
 {
     const char *last = "";
 
-    for (size_t i = 0; i < info->ndisks; i++) {
-        if (!*info->disks[i].base || strcmp(info->disks[i].base, last) == 0)
-            continue;
-        fprintf(out, "%s%s", *last ? " " : "", info->disks[i].base);
-        last = info->disks[i].base;
+    for (size_t i = 0; i < subject->ndisks; i++) {
+        const struct export_disk *disk = &subject->disks[i];
+
+        fprintf(disks, "%s%s", i ? " " : "", disk->target);
+        /* Of a hold: its bitmaps start somewhere, and a delta cannot go back further. */
+        if (*disk->start && strcmp(disk->start, last) != 0) {
+            fprintf(bases, "%s%s", *last ? " " : "", disk->start);
+            last = disk->start;
+        }
     }
 }
 
-static char *gather(void (*print)(const struct refpoint_info *, FILE *),
-                    const struct refpoint_info *info)
+static void print_points(struct registry *registry, const struct export_subject *subject,
+                         FILE *bases)
 {
-    char *text = NULL;
-    size_t length;
-    FILE *out = open_memstream(&text, &length);
+    struct child children[32];
+    uint64_t after = 0;
+    size_t count;
 
-    if (!out)
-        return NULL;
-    print(info, out);
-    fclose(out);
-    return text;
+    while ((count = registry_children(registry, subject->vm, after, children, 32)) > 0) {
+        for (size_t i = 0; i < count; i++)
+            if (strcmp(children[i].name, subject->refpoint) != 0)
+                fprintf(bases, "%s ", children[i].name);
+        after = children[count - 1].serial;
+    }
 }
 
 int order_print_template(struct order_desk *desk, uint64_t owner, FILE *out, struct rp_error *e)
 {
-    struct refpoint_info info;
-    char *disks, *bases;
-    int rc = registry_refpoint_info(desk->registry, owner, &info, e);
+    struct export_subject subject;
+    char *disks = NULL, *bases = NULL;
+    size_t length;
+    FILE *to_disks, *to_bases;
+    int rc = registry_export_begin(desk->registry, owner, NULL, false, &subject, e);
 
     if (rc < 0)
         return rc;
-    disks = gather(print_targets, &info);
-    bases = gather(print_bases, &info);
-    settings_print_template(out, false, disks, bases && *bases ? bases : NULL);
+    to_disks = open_memstream(&disks, &length);
+    to_bases = open_memstream(&bases, &length);
+    if (to_disks && to_bases) {
+        print_choices(&subject, to_disks, to_bases);
+        if (!subject.hold)
+            print_points(desk->registry, &subject, to_bases);
+    }
+    if (to_disks)
+        fclose(to_disks);
+    if (to_bases)
+        fclose(to_bases);
+    settings_print_template(out, scope_of(owner), disks, bases);
     free(disks);
     free(bases);
-    refpoint_info_clear(&info);
+    export_subject_clear(&subject);
     return 0;
 }
 
@@ -352,18 +377,19 @@ int order_print_template(struct order_desk *desk, uint64_t owner, FILE *out, str
 
 int order_may_begin(struct order_desk *desk, uint64_t owner, struct rp_error *e)
 {
-    struct refpoint_info info;
+    char *vm_name, *refpoint;
     uint64_t vm = registry_vm_of(desk->registry, owner);
     int rc;
 
     if (!vm)
-        return rp_fail_errno(e, ENOENT, "no such reference point");
+        return rp_fail_errno(e, ENOENT, "no such reference point or VM");
     if (!job_vm_is_busy(desk->queue, vm))
         return 0;
-    rc = registry_refpoint_info(desk->registry, owner, &info, e);
+    rc = registry_names(desk->registry, owner, &vm_name, &refpoint, e);
     if (rc == 0) {
-        rc = rp_fail(e, RESULT_IN_USE, "an export of VM '%s' is running", info.vm);
-        refpoint_info_clear(&info);
+        rc = rp_fail(e, RESULT_IN_USE, "an export of VM '%s' is running", vm_name);
+        free(vm_name);
+        free(refpoint);
     }
     return rc;
 }
@@ -371,7 +397,7 @@ int order_may_begin(struct order_desk *desk, uint64_t owner, struct rp_error *e)
 static void give_back(struct order *order)
 {
     if (order->is_taken)
-        registry_export_end(order->desk->registry, order->owner, &order->subject);
+        registry_export_end(order->desk->registry, &order->subject);
     order->is_taken = false;
 }
 
@@ -384,26 +410,135 @@ static void release(void *opaque)
     free(order);
 }
 
+/* What the export calls back with. */
+struct run {
+    struct job *job;
+    struct order *order;
+};
+
 static int on_check(void *opaque, struct rp_error *e)
 {
-    return job_check(opaque, e);
+    struct run *run = opaque;
+    int rc = job_check(run->job, e);
+
+    return rc < 0
+               ? rc
+               : registry_export_verify(run->order->desk->registry, &run->order->subject, false, e);
+}
+
+static int on_verify(void *opaque, struct rp_error *e)
+{
+    struct run *run = opaque;
+
+    return registry_export_verify(run->order->desk->registry, &run->order->subject, true, e);
 }
 
 static void on_running(void *opaque, uint64_t bytes_total)
 {
-    job_set_total(opaque, bytes_total);
-    job_set_running(opaque);
+    struct run *run = opaque;
+
+    job_set_total(run->job, bytes_total);
+    job_set_running(run->job);
 }
 
 static void on_done(void *opaque, uint64_t bytes_done)
 {
-    job_set_done(opaque, bytes_done);
+    job_set_done(((struct run *)opaque)->job, bytes_done);
 }
 
-static int run(struct job *job, void *opaque, struct rp_error *e)
+/* ---- the hold of a job ---- */
+
+/* The disks of the subject that the settings want, for the hold to be of no more than needed. */
+static char **wanted_disks(const struct order *order, size_t *ret_count)
 {
-    struct order *order = opaque;
+    const struct export_subject *subject = &order->subject;
+    char **disks = calloc(subject->ndisks + 1, sizeof *disks);
+
+    *ret_count = 0;
+    for (size_t i = 0; disks && i < subject->ndisks; i++)
+        disks[(*ret_count)++] = subject->disks[i].target;
+    return disks;
+}
+
+/*
+ * A bare reference point, or the VM as it is: the VM is held for the time of the job. What the data
+ * then shows is this moment; for a reference point that is its instant only if nothing was written
+ * since, and otherwise it must be said.
+ */
+static int make_hold(struct job *job, struct order *order, struct rp_error *e)
+{
+    const struct export_settings *settings = &order->settings;
+    struct export_subject *subject = &order->subject;
+    struct registry_spec spec = {
+        .name = settings->refpoint,
+        .base = subject->base,
+        .no_bitmap = !subject->base && !settings->refpoint,
+        .untracked = true,
+        .point = *subject->refpoint ? subject->refpoint : NULL,
+    };
+    char note[RP_MESSAGE_SIZE];
+    char *name = NULL, **disks = NULL;
+    int rc;
+
+    if (settings->refpoint) {
+        name = strdup(settings->refpoint);
+        if (!name)
+            return rp_fail_memory(e);
+    } else {
+        /* A new reference point covers all disks, whichever of them are exported. */
+        spec.disks =
+            settings->ndisks ? settings->disks : (disks = wanted_disks(order, &spec.ndisks));
+        spec.ndisks = settings->ndisks ? settings->ndisks : spec.ndisks;
+        if (!spec.disks)
+            return rp_fail_memory(e);
+    }
+    rc = registry_export_hold(order->desk->registry, &spec, subject, &order->made_refpoint, e);
+    order->made_hold = subject->hold != NULL;
+    free(disks);
+    if (rc == 0 && name) {
+        free(subject->refpoint);
+        subject->refpoint = name;
+        name = NULL;
+    }
+    free(name);
+    if (rc < 0)
+        return rc;
+    if (subject->exact == EXACT_YES)
+        return 0;
+    if (settings->require_exact)
+        return rp_fail(e, RESULT_INVALID_STATE,
+                       "line %u: the VM has been written to since reference point '%s', and "
+                       "RequireExact=yes",
+                       settings->line[SETTING_REQUIRE_EXACT], subject->refpoint);
+    snprintf(note, sizeof note,
+             "the data is that of the beginning of the export, not of reference point '%s': it was "
+             "held no longer, and the VM has been written to since",
+             subject->refpoint);
+    job_set_note(job, note);
+    return 0;
+}
+
+/* Whatever was made for the job goes with it, unless it succeeded and was to stay. */
+static void end_hold(struct order *order, bool succeeded)
+{
+    struct registry *registry = order->desk->registry;
+    uint64_t vm = order->subject.vm, refpoint = order->made_refpoint;
+    bool made = order->made_hold, keep = order->settings.keep_hold && succeeded;
+    struct rp_error ignored;
+
+    give_back(order);
+    if (refpoint && !succeeded)
+        registry_delete(registry, refpoint, &ignored);
+    else if (made && !(keep && refpoint))
+        registry_release_vm(registry, vm, &ignored);
+    else if (!made && succeeded && !keep)
+        registry_release(registry, order->owner, &ignored);
+}
+
+static int export(struct job *job, struct order *order, struct rp_error *e)
+{
     struct order_desk *desk = order->desk;
+    struct run callback = {job, order};
     const struct export_request request = {
         .virt = desk->registry->virt,
         .subject = &order->subject,
@@ -412,29 +547,39 @@ static int run(struct job *job, void *opaque, struct rp_error *e)
         .bandwidth_bytes = order->settings.has_bandwidth ? order->settings.bandwidth_bytes
                                                          : desk->options->bandwidth_bytes,
         .check = on_check,
+        .verify = on_verify,
         .running = on_running,
         .done = on_done,
-        .opaque = job,
+        .opaque = &callback,
     };
-    struct rp_error ignored;
     char *directory;
-    int rc;
+    int rc = order->subject.hold ? 0 : make_hold(job, order, e);
 
-    job_set_timeout(job, order->settings.timeout_seconds);
-    job_set_moment(job, (struct timespec){.tv_sec = order->subject.created}, EXACT_YES);
+    if (rc < 0)
+        return rc;
+    job_set_moment(job, (struct timespec){.tv_sec = order->subject.moment}, order->subject.exact);
     rc = export_run(&request, &directory, e);
     if (rc < 0)
         return rc;
-    registry_set_last_export(desk->registry, order->owner, directory);
+    registry_set_last_export(desk->registry,
+                             order->made_refpoint ? order->made_refpoint : order->owner, directory);
     free(directory);
-    /*
-     * The hold ends before the job does: who waited for the result may mark the VM again at once.
-     * The export is complete, whatever becomes of the hold: it would still run out by itself.
-     */
-    give_back(order);
-    if (!order->settings.keep_hold)
-        registry_release(desk->registry, order->owner, &ignored);
     return 0;
+}
+
+/*
+ * The hold ends before the job does: who waited for the result may mark the VM again at once. The
+ * export is complete, whatever becomes of the hold: it would still run out by itself.
+ */
+static int run(struct job *job, void *opaque, struct rp_error *e)
+{
+    struct order *order = opaque;
+    int rc;
+
+    job_set_timeout(job, order->settings.timeout_seconds);
+    rc = export(job, order, e);
+    end_hold(order, rc == 0);
+    return rc;
 }
 
 static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
@@ -450,6 +595,9 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
         .release = release,
         .opaque = order,
     };
+    struct order_desk *desk = order->desk; /* the order may be gone once it is submitted */
+    uint64_t owner = order->owner;
+    struct rp_error ignored;
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
@@ -457,11 +605,16 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
 
     if (!out)
         return rp_fail_memory(e);
-    settings_print(&order->settings, false, out);
+    settings_print(&order->settings, scope_of(order->owner), out);
     fclose(out);
     params.settings = text;
-    rc = text ? job_submit(order->desk->queue, &params, ret_job, e) : rp_fail_memory(e);
+    /* Before: a quick job may have ended when this returns, and must not be hidden by its text. */
+    registry_with_slot(desk->registry, owner, settle, NULL);
+    rc = text ? job_submit(desk->queue, &params, ret_job, e) : rp_fail_memory(e);
     free(text);
+    /* That a number is used twice after a restart is not worth refusing an export for. */
+    if (rc == 0)
+        journal_set_last_job(desk->journal, job_last_id(desk->queue), &ignored);
     return rc;
 }
 
@@ -492,7 +645,7 @@ int order_start(struct order_desk *desk, uint64_t owner, const char *text, size_
     order->desk = desk;
     order->owner = owner;
     order->caller = *caller;
-    rc = settings_parse(text, length, true, false, &order->settings, e);
+    rc = settings_parse(text, length, true, scope_of(owner), &order->settings, e);
     if (rc == 0 && order->settings.count == 0) {
         release(order);
         *ret_job = 0;

@@ -9,13 +9,20 @@
 #include "backend.h"
 #include "job.h"
 #include "registry.h"
+#include "settings.h"
 
 struct order_desk {
     struct registry *registry;
     struct job_queue *queue;
     const struct backend_options *options;
+    struct journal *journal;
     struct backend_events events;
 };
+
+/* The name of the base that settings ask for, allocated; NULL in *ret_name where they ask for none.
+ */
+int order_base_name(const struct export_settings *settings, const char *vm_name, char **ret_name,
+                    struct rp_error *e);
 
 int order_print_template(struct order_desk *desk, uint64_t owner, FILE *out, struct rp_error *e);
 int order_may_begin(struct order_desk *desk, uint64_t owner, struct rp_error *e);

@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "qcow2-file.h"
+
 /* Between two tries to connect. Short at first, since a daemon that restarts is back at once. */
 #define RECONNECT_MIN_MS 500
 #define RECONNECT_MAX_MS 5000
@@ -23,7 +25,8 @@
 void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned tasks)
 {
     vm->tasks |= tasks;
-    if (vm->queued || vm->gone || registry->stop)
+    /* While it is being marked the tasks gather: end_mark() queues them. */
+    if (vm->queued || vm->is_worked_on || vm->marking || vm->gone || registry->stop)
         return;
     vm->queued = true;
     vm->refs++;
@@ -50,24 +53,29 @@ static struct vm *dequeue_locked(struct registry *registry)
 
 /* ---- disks ---- */
 
-/* qcow2's version, big-endian at byte 4 of the file; 0 when it cannot be read from here. */
+/* 0 when the file cannot be read from here. */
 static unsigned qcow2_version(const char *path)
 {
-    unsigned char header[8];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t length;
+    struct qcow2_facts facts;
+    struct rp_error ignored;
+    unsigned version;
 
-    if (fd < 0)
+    if (qcow2_file_read(path, &facts, &ignored) < 0)
         return 0;
-    length = pread(fd, header, sizeof header, 0);
-    close(fd);
-    return length == sizeof header && memcmp(header, "QFI\xfb", 4) == 0 ? header[7] : 0;
+    version = facts.version;
+    qcow2_file_clear(&facts);
+    return version;
+}
+
+static bool is_removable(const struct xml_disk *disk)
+{
+    return strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0;
 }
 
 /* Why this disk cannot carry a reference point; "" if it can. */
 static const char *why_not_tracked(const struct xml_disk *disk, bool is_local)
 {
-    if (strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0)
+    if (is_removable(disk))
         return "removable drive";
     if (disk->readonly)
         return "read-only";
@@ -91,6 +99,8 @@ static struct vm_disk *make_disks(struct registry *registry, const struct vm *vm
         disks[i].source = strdup(from->source);
         disks[i].format = strdup(from->format);
         disks[i].why_not = strdup(why_not_tracked(from, registry->is_local));
+        disks[i].is_removable = is_removable(from);
+        disks[i].is_readonly = from->readonly;
         disks[i].tracked = disks[i].why_not && !*disks[i].why_not;
         if (!registry->is_test && *from->source)
             virt_get_disk_size(registry->virt, vm->uuid, from->target, &disks[i].size_bytes,
@@ -105,13 +115,6 @@ static bool disks_are_whole(const struct vm_disk *disks, size_t ndisks)
         if (!disks[i].target || !disks[i].source || !disks[i].format || !disks[i].why_not)
             return false;
     return disks != NULL;
-}
-
-static void free_disks(struct vm_disk *disks, size_t ndisks)
-{
-    struct vm_info holder = {.disks = disks, .ndisks = ndisks};
-
-    vm_info_clear(&holder);
 }
 
 /* ---- tasks ---- */
@@ -181,6 +184,7 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     vm->active = domain->active;
     vm->persistent = domain->persistent;
     vm->has_owner = parsed->has_owner;
+    vm->has_agent = parsed->has_agent;
     vm->owner_uid = parsed->owner_uid;
     vm->owner_gid = parsed->owner_gid;
     vm->xml = *xml;
@@ -215,14 +219,14 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
     }
     disks = make_disks(registry, vm, &parsed);
     if (!disks_are_whole(disks, parsed.ndisks)) {
-        free_disks(disks, disks ? parsed.ndisks : 0);
+        registry_free_disks(disks, disks ? parsed.ndisks : 0);
     } else {
         pthread_mutex_lock(&registry->lock);
         ndisks = vm->ndisks;
         topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
         registry_enqueue_locked(registry, vm, TASK_SIZES);
         pthread_mutex_unlock(&registry->lock);
-        free_disks(disks, ndisks);
+        registry_free_disks(disks, ndisks);
         if (topics)
             registry_changed(registry, vm->serial, topics | TOPIC_INFO);
         if (topics & TOPIC_LIST)
@@ -257,10 +261,24 @@ static bool add_point(struct registry *registry, struct vm *vm, const char *name
         virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SHORT, &xml, &e) < 0)
         return false;
     if (xml_parse_checkpoint(xml, &point, &e) == 0) {
+        struct hold_words words;
+        struct refpoint *refpoint = NULL;
+        char *directory;
+
+        hold_read_description(point.description, &words);
+        directory = journal_get_export(registry->journal, vm->uuid, name, point.created, words.id);
+
         pthread_mutex_lock(&registry->lock);
-        added = vm->generation == generation && !vm->gone &&
-                registry_add_refpoint_locked(vm, &point, xml);
+        if (vm->generation == generation && !vm->gone)
+            refpoint = registry_add_refpoint_locked(vm, &point, xml);
+        if (refpoint && directory) {
+            free(refpoint->last_export);
+            refpoint->last_export = directory;
+            directory = NULL;
+        }
+        added = refpoint != NULL;
         pthread_mutex_unlock(&registry->lock);
+        free(directory);
         xml_checkpoint_clear(&point);
     }
     if (!added)
@@ -280,11 +298,23 @@ static uint64_t remove_unlisted(struct registry *registry, struct vm *vm, char *
         if (is_in(refpoint->name, names, count))
             continue;
         serial = refpoint->serial;
-        table_remove(&vm->refpoints, serial);
-        registry_free_refpoint(refpoint);
+        registry_remove_refpoint_locked(vm, refpoint);
     }
     pthread_mutex_unlock(&registry->lock);
     return serial;
+}
+
+/* Also when it did not come: asking again at once would not make it come. */
+static void list_came(struct registry *registry, struct vm *vm, int64_t asked_ms, bool changed)
+{
+    pthread_mutex_lock(&registry->lock);
+    vm->list_ms = asked_ms;
+    vm->asked_ms = 0;
+    if (changed) {
+        clock_gettime(CLOCK_REALTIME, &vm->changed);
+        registry_enqueue_locked(registry, vm, TASK_SIZES);
+    }
+    pthread_mutex_unlock(&registry->lock);
 }
 
 static void refresh_list(struct registry *registry, struct vm *vm)
@@ -302,8 +332,10 @@ static void refresh_list(struct registry *registry, struct vm *vm)
     generation = vm->generation;
     pthread_mutex_unlock(&registry->lock);
     rc = virt_list_checkpoints(registry->virt, vm->uuid, &names, &count, &e);
-    if (rc < 0)
+    if (rc < 0) {
+        list_came(registry, vm, asked, false);
         return;
+    }
     while ((serial = remove_unlisted(registry, vm, names, count, generation))) {
         registry_changed(registry, serial, TOPIC_GONE);
         changed = true;
@@ -313,13 +345,7 @@ static void refresh_list(struct registry *registry, struct vm *vm)
         free(names[i]);
     }
     free(names);
-    pthread_mutex_lock(&registry->lock);
-    vm->list_ms = asked;
-    if (changed) {
-        clock_gettime(CLOCK_REALTIME, &vm->changed);
-        registry_enqueue_locked(registry, vm, TASK_SIZES);
-    }
-    pthread_mutex_unlock(&registry->lock);
+    list_came(registry, vm, asked, changed);
     if (changed)
         registry_changed(registry, vm->serial, TOPIC_LIST);
 }
@@ -358,10 +384,61 @@ static bool store_sizes_locked(struct refpoint *refpoint, const struct xml_check
                 continue;
             changed |= disk->health != health || disk->changed_bytes != now->size_bytes;
             disk->health = health;
+            disk->has_size = now->has_size;
             disk->changed_bytes = now->size_bytes;
         }
     }
     return changed;
+}
+
+/*
+ * A VM that is off cannot be asked, but its images tell whether their bitmaps are whole: one that
+ * is marked as in use was lost with the QEMU that had it.
+ */
+static bool judge_images_locked(struct vm *vm, const char *target, const struct qcow2_facts *facts)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < vm->refpoints.count; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        const struct qcow2_bitmap *bitmap = qcow2_file_find_bitmap(facts, refpoint->name);
+        enum refpoint_health health = bitmap && !bitmap->in_use ? HEALTH_OK : HEALTH_BROKEN;
+
+        for (size_t j = 0; j < refpoint->ndisks; j++) {
+            struct refpoint_disk_record *disk = &refpoint->disks[j];
+
+            if (!disk->covered || strcmp(disk->target, target) != 0)
+                continue;
+            changed |= disk->health != health || disk->has_size;
+            disk->health = health;
+            disk->has_size = false;
+        }
+    }
+    return changed;
+}
+
+static void refresh_images(struct registry *registry, struct vm *vm)
+{
+    struct vm_info info;
+    struct rp_error ignored;
+    bool changed = false;
+
+    if (registry_vm_info(registry, vm->serial, &info, &ignored) < 0)
+        return;
+    for (size_t i = 0; i < info.ndisks; i++) {
+        struct qcow2_facts facts;
+
+        if (!info.disks[i].tracked || qcow2_file_read(info.disks[i].source, &facts, &ignored) < 0)
+            continue;
+        pthread_mutex_lock(&registry->lock);
+        if (!vm->active)
+            changed |= judge_images_locked(vm, info.disks[i].target, &facts);
+        pthread_mutex_unlock(&registry->lock);
+        qcow2_file_clear(&facts);
+    }
+    vm_info_clear(&info);
+    if (changed)
+        registry_changed(registry, vm->serial, TOPIC_INFO);
 }
 
 static void refresh_sizes(struct registry *registry, struct vm *vm)
@@ -402,43 +479,66 @@ static void refresh_hold(struct registry *registry, struct vm *vm)
     pthread_mutex_lock(&registry->lock);
     serial = vm->hold_refpoint;
     due = vm->hold_uses == 0 &&
-          registry_now_ms() - vm->hold_used_ms >= (int64_t)registry->options->hold_seconds * 1000;
+          registry_now_ms() - vm->hold_used_ms >= (int64_t)vm->hold_seconds * 1000;
     if (vm->hold && !vm->hold_ending)
         hold = hold_copy(vm->hold);
     pthread_mutex_unlock(&registry->lock);
     if (!hold)
         return;
-    if (hold_is_alive(registry->virt, vm->uuid, hold, &alive, &e) == -ENOENT)
+    if (!hold->is_offline && hold_is_alive(registry->virt, vm->uuid, hold, &alive, &e) == -ENOENT)
         alive = false;
     hold_free(hold);
     if (!alive || due)
         registry_end_hold(registry, vm, serial, &e);
 }
 
+/*
+ * Only before anything is known of the VM: until then nobody can mark it (registry_wait_known),
+ * and a job with our socket cannot be our own.
+ */
 static void end_orphan(struct registry *registry, struct vm *vm)
 {
     struct rp_error e;
-    bool ended, ours;
+    bool ended, known;
 
     pthread_mutex_lock(&registry->lock);
-    ours = vm->hold || vm->marking || !vm->active || registry->is_test;
+    known = vm->xml || registry->is_test;
     pthread_mutex_unlock(&registry->lock);
-    if (!ours)
+    if (!known)
         hold_end_orphan(registry->virt, vm->uuid, registry->options->run_dir, &ended, &e);
+}
+
+/* The guest must not stay frozen because its agent was slow: again and again, until it answers. */
+static void thaw(struct registry *registry, struct vm *vm)
+{
+    struct rp_error e;
+    int rc = virt_thaw(registry->virt, vm->uuid, &e);
+
+    pthread_mutex_lock(&registry->lock);
+    vm->thawed_ms = registry_now_ms();
+    if (rc == 0 || rc == -ENOENT || !vm->active)
+        vm->owes_thaw = false;
+    pthread_mutex_unlock(&registry->lock);
 }
 
 static void run_tasks(struct registry *registry, struct vm *vm, unsigned tasks)
 {
-    if (tasks & TASK_DOMAIN)
-        refresh_domain(registry, vm);
     if (tasks & TASK_ORPHAN)
         end_orphan(registry, vm);
+    if (tasks & TASK_DOMAIN)
+        refresh_domain(registry, vm);
     if ((tasks & TASK_LIST) && !vm->gone)
         refresh_list(registry, vm);
+    if (tasks & TASK_THAW)
+        thaw(registry, vm);
     if (tasks & TASK_HOLD)
         refresh_hold(registry, vm);
-    if (tasks & TASK_SIZES)
-        refresh_sizes(registry, vm);
+    if (tasks & TASK_SIZES) {
+        if (vm->active)
+            refresh_sizes(registry, vm);
+        else if (registry->is_local && !registry->is_test && !vm->gone)
+            refresh_images(registry, vm);
+    }
 }
 
 static void *refresher(void *opaque)
@@ -455,11 +555,19 @@ static void *refresher(void *opaque)
         if (registry->stop)
             break;
         vm = dequeue_locked(registry);
+        if (vm->marking) {
+            registry_unref_vm_locked(vm);
+            continue;
+        }
         tasks = vm->tasks;
         vm->tasks = 0;
+        vm->is_worked_on = true;
         pthread_mutex_unlock(&registry->lock);
         run_tasks(registry, vm, tasks);
         pthread_mutex_lock(&registry->lock);
+        vm->is_worked_on = false;
+        if (vm->tasks)
+            registry_enqueue_locked(registry, vm, 0);
         registry_unref_vm_locked(vm);
         pthread_cond_broadcast(&registry->fresh);
     }
@@ -528,14 +636,16 @@ static int connect(struct registry *registry, struct rp_error *e)
     return list_domains(registry, e);
 }
 
-static void queue_due_holds_locked(struct registry *registry)
+static void queue_due_locked(struct registry *registry)
 {
     int64_t now = registry_now_ms();
 
     for (size_t i = 0; i < registry->vms.count; i++) {
         struct vm *vm = registry->vms.items[i];
+        if (vm->owes_thaw && now - vm->thawed_ms >= REGISTRY_THAW_MS)
+            registry_enqueue_locked(registry, vm, TASK_THAW);
         if (vm->hold && !vm->hold_ending && vm->hold_uses == 0 &&
-            now - vm->hold_used_ms >= (int64_t)registry->options->hold_seconds * 1000)
+            now - vm->hold_used_ms >= (int64_t)vm->hold_seconds * 1000)
             registry_enqueue_locked(registry, vm, TASK_HOLD);
     }
 }
@@ -573,7 +683,7 @@ static void *keeper(void *opaque)
 
         if (virt_is_connected(registry->virt)) {
             pause_ms = RECONNECT_MIN_MS;
-            queue_due_holds_locked(registry);
+            queue_due_locked(registry);
             sleep_locked(registry, KEEPER_TICK_MS);
             continue;
         }
@@ -612,6 +722,11 @@ static bool is_stale_locked(struct registry *registry, uint64_t parent)
         return registry->connection.result == 0 &&
                (!registry->listed || has_unknown_locked(registry));
     vm = table_find(&registry->vms, parent);
+    if (vm && (vm->marking || vm->creating))
+        return true; /* about to be longer: `echo Name=x > create; ls refpoints` */
+    /* A libvirt that is overdue with one answer is not waited for at every step of a walk. */
+    if (vm && vm->asked_ms && registry_now_ms() - vm->asked_ms >= REGISTRY_OVERDUE_MS)
+        return false;
     return vm && virt_is_connected(registry->virt) &&
            (vm->list_ms == 0 || registry_now_ms() - vm->list_ms >= REGISTRY_STALE_MS);
 }
@@ -624,6 +739,16 @@ bool registry_is_stale(struct registry *registry, uint64_t parent)
     stale = is_stale_locked(registry, parent);
     pthread_mutex_unlock(&registry->lock);
     return stale;
+}
+
+bool registry_wait_idle_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms)
+{
+    int64_t end = registry_now_ms() + timeout_ms;
+    struct timespec until = after_ms(timeout_ms);
+
+    while (vm->is_worked_on && registry_now_ms() < end && !registry->stop)
+        pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
+    return !vm->is_worked_on;
 }
 
 void registry_wait_known_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms)
@@ -641,8 +766,13 @@ void registry_refresh(struct registry *registry, uint64_t parent, unsigned timeo
     struct timespec until = after_ms(timeout_ms);
 
     pthread_mutex_lock(&registry->lock);
-    if (parent != 0 && is_stale_locked(registry, parent))
-        registry_enqueue_locked(registry, table_find(&registry->vms, parent), TASK_LIST);
+    if (parent != 0 && is_stale_locked(registry, parent)) {
+        struct vm *vm = table_find(&registry->vms, parent);
+
+        if (!vm->asked_ms)
+            vm->asked_ms = registry_now_ms();
+        registry_enqueue_locked(registry, vm, TASK_LIST);
+    }
     while (is_stale_locked(registry, parent) && registry_now_ms() < end && !registry->stop)
         pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
     pthread_mutex_unlock(&registry->lock);

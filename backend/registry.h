@@ -2,9 +2,13 @@
 /*
  * The VMs and reference points that are known, kept true to libvirt.
  *
- * registry.c   the tables: find, list, copy out                           any thread, memory
- * refresh.c    the threads that ask libvirt and put the answers in        its own threads
- * mark.c       making and destroying reference points, holds              the caller's thread, slow
+ * registry.c          the tables: find and list                            any thread, memory
+ * registry-copy.c     snapshots for fs/                                    any thread, memory
+ * registry-export.c   what an export needs to know                         any thread
+ * registry-open.c     beginning, end, and libvirt's events
+ * refresh.c           the threads that ask libvirt and put the answers in  its own threads
+ * mark.c              making and destroying reference points, holds        the caller's, slow
+ * mark-offline.c      the same for VMs that are off                        likewise
  *
  * LOCKS. One mutex, registry->lock, protects every VM, reference point and hold record and the
  * queue of refreshes. It is a leaf: nobody takes another lock, makes an RPC, touches a disk or
@@ -22,6 +26,9 @@
 #include "backend.h"
 #include "export.h"
 #include "hold.h"
+#include "journal.h"
+#include "offline.h"
+#include "settings.h"
 #include "table.h"
 #include "virt.h"
 #include "xml.h"
@@ -30,6 +37,12 @@
 
 /* A list of checkpoints older than this is asked for again before it is shown. */
 #define REGISTRY_STALE_MS 1000
+
+/* A list that was asked for and has not come for this long is not waited for any more. */
+#define REGISTRY_OVERDUE_MS 400
+
+/* Between two tries to thaw a guest whose agent does not answer. */
+#define REGISTRY_THAW_MS 2000
 
 /* Costly values (bytes changed, health) are asked for again when read and older than this. */
 #define REGISTRY_SIZES_MS 5000
@@ -40,6 +53,7 @@ enum task {
     TASK_LIST = 2,   /* names of checkpoints, and the XML of new ones */
     TASK_SIZES = 4,  /* sizes of the reference points that want them */
     TASK_HOLD = 8,   /* is the hold alive, has it run out? */
+    TASK_THAW = 32,  /* try again to thaw the guest's file systems */
     TASK_ORPHAN = 16 /* a hold that a service which died left behind */
 };
 
@@ -47,11 +61,14 @@ struct refpoint_disk_record {
     char *target;
     bool covered; /* the checkpoint has a bitmap for it */
     enum refpoint_health health;
+    bool has_size;
     uint64_t changed_bytes;
+    uint64_t size_bytes; /* of the disk at the instant; 0 = not known */
 };
 
-/* What orders leave behind at the reference point they were written to: see order.c. */
+/* What orders leave behind at the reference point or VM they were written to: see order.c. */
 struct slot {
+    unsigned settled;        /* of those, writers whose text became a job: no longer receiving */
     unsigned receiving;      /* writers with text in hand */
     struct rp_error refusal; /* of the newest refused text; result 0 = none */
     uint64_t refused_after;  /* the owner's last job at that time: later ones outdate the refusal */
@@ -64,6 +81,8 @@ struct refpoint {
     struct vm *vm;
     char *name, *parent, *xml, *last_export;
     time_t created;
+    int consistency_level;
+    char id[HOLD_ID_SIZE]; /* or "" */
     size_t ndisks;
     struct refpoint_disk_record *disks;
     bool wants_sizes;
@@ -85,27 +104,37 @@ struct vm {
     bool has_owner;
     uid_t owner_uid;
     gid_t owner_gid;
+    bool has_agent;
+    bool owes_thaw;    /* a freeze of ours may still be in force: thawed until that succeeds */
+    int64_t thawed_ms; /* when that was last tried */
     struct timespec changed;
     struct table refpoints;
     struct rp_error refusal; /* of mkdir, rmdir, hold */
+    struct slot slot;        /* of the VM's own export */
 
+    int64_t asked_ms;    /* since when a list of them is being waited for; 0 = it is not */
     int64_t list_ms;     /* when the list of reference points was last asked for, and came */
     unsigned generation; /* counts our own changes: a list asked for before one is thrown away */
 
-    bool marking; /* mkdir or rmdir under way */
+    bool marking;      /* a point is being made */
+    unsigned creating; /* writers with text for `create` in hand */
     struct hold *hold;
+    struct offline *offline; /* what serves a hold of a VM that is off */
     uint64_t hold_refpoint;
-    unsigned hold_uses; /* exports that read it */
+    unsigned hold_uses;    /* exports that read it */
+    unsigned hold_seconds; /* how long it is kept unused */
     bool hold_ending;
     int64_t hold_used_ms;
 
     unsigned tasks;
     bool queued;
+    bool is_worked_on; /* one refresher at a time: an older answer must not overwrite a newer one */
     struct vm *next_queued;
 };
 
 struct registry {
     struct virt *virt;
+    struct journal *journal; /* borrowed */
     const struct backend_options *options;
     struct backend_events events;
 
@@ -129,7 +158,7 @@ struct registry {
 int64_t registry_now_ms(void);
 
 int registry_open(const struct backend_options *options, const struct backend_events *events,
-                  struct registry **ret_registry, struct rp_error *e);
+                  struct journal *journal, struct registry **ret_registry, struct rp_error *e);
 
 /* Ends every hold, joins the threads. */
 void registry_close(struct registry *registry);
@@ -153,13 +182,18 @@ bool registry_is_held(struct registry *registry, uint64_t refpoint);
 /* Fills what concerns libvirt, VMs and points; strings are the caller's. */
 int registry_service_info(struct registry *registry, struct service_info *info, struct rp_error *e);
 
-/* Serial of the VM that a reference point is of; 0 if it is gone. */
-uint64_t registry_vm_of(struct registry *registry, uint64_t refpoint);
+/* Serial of the VM that a reference point is of, or of the VM itself; 0 if it is gone. */
+uint64_t registry_vm_of(struct registry *registry, uint64_t owner);
+
+/* The names of an owner of jobs; *ret_refpoint is "" for a VM. Freed by the caller. */
+int registry_names(struct registry *registry, uint64_t owner, char **ret_vm, char **ret_refpoint,
+                   struct rp_error *e);
 
 /* Calls `use` under the lock with the slot of an owner: no more than a copy. -ENOENT if gone. */
 int registry_with_slot(struct registry *registry, uint64_t owner,
                        void (*use)(struct slot *slot, void *opaque), void *opaque);
 
+/* Slow: the journal. */
 void registry_set_last_export(struct registry *registry, uint64_t refpoint, const char *directory);
 
 /* ---- refreshing ---- */
@@ -169,23 +203,74 @@ void registry_refresh(struct registry *registry, uint64_t parent, unsigned timeo
 
 /* ---- marking and holding: slow ---- */
 
-int registry_create(struct registry *registry, uint64_t vm, const char *name,
+/* What a new reference point, or the hold of a job, is to be like. All borrowed. */
+struct registry_spec {
+    const char *name;   /* NULL: no point is made */
+    const char *base;   /* where the bitmaps start; NULL: at the newest healthy point */
+    bool no_bitmap;     /* everything is wanted in full: choose no base at all */
+    char *const *disks; /* NULL: all */
+    size_t ndisks;
+    bool untracked;    /* hold disks that cannot be marked as well */
+    const char *point; /* point whose instant is hoped for, or NULL */
+    enum settings_consistency consistency;
+    unsigned hold_seconds; /* 0: the mount's */
+};
+
+int registry_create(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
                     uint64_t *ret_refpoint, struct rp_error *e);
+
+/* What registry_create() would refuse of it, as far as is known. Memory. */
+int registry_check_name(struct registry *registry, uint64_t vm, const char *name,
+                        struct rp_error *e);
+int registry_check_base(struct registry *registry, uint64_t vm, const char *base,
+                        struct rp_error *e);
+int registry_check_disks(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
+                         struct rp_error *e);
+
+/* A writer has text for `create` in hand (+1) or is done with it (-1): lists wait for it meanwhile.
+ */
+void registry_creating(struct registry *registry, uint64_t vm, int delta);
+
+/* Remembers a refusal in last_refusal of the VM, or of the VM of the reference point. */
+void registry_refused(struct registry *registry, uint64_t owner, const struct rp_error *e);
+
 int registry_delete(struct registry *registry, uint64_t refpoint, struct rp_error *e);
 int registry_release(struct registry *registry, uint64_t refpoint, struct rp_error *e);
 
+/* RESULT_NOT_SUPPORTED on a driver that has no data to export. */
+int registry_check_driver(struct registry *registry, struct rp_error *e);
+
 /*
- * Takes `refpoint` for an export, with its hold if it has one: until registry_export_end() that
- * neither runs out nor can be let go. `base` (NULL: none) is the name of another point of the same
- * VM; RESULT_INVALID_PARAMETER when there is none of that name. With `use` false nothing is taken:
- * a look, which only wants export_subject_clear().
+ * Describes `owner`, a reference point or a VM, for an export; with its hold if it has one, which
+ * until registry_export_end() neither runs out nor can be let go. `base` (NULL: none) is the name
+ * of a point of the same VM; RESULT_INVALID_PARAMETER when there is none of that name,
+ * RESULT_INVALID_STATE when it is not older than the owner. With `use` false nothing is taken: a
+ * look, which only wants export_subject_clear().
  */
-int registry_export_begin(struct registry *registry, uint64_t refpoint, const char *base, bool use,
+int registry_export_begin(struct registry *registry, uint64_t owner, const char *base, bool use,
                           struct export_subject *ret_subject, struct rp_error *e);
 
+/*
+ * For a subject without a hold: holds the VM as it is now, for this job alone or, where spec names
+ * one, together with a new reference point (*ret_refpoint, else 0). The subject then has the hold,
+ * its moment, and whether that is still the instant of its reference point. Slow.
+ */
+int registry_export_hold(struct registry *registry, const struct registry_spec *spec,
+                         struct export_subject *subject, uint64_t *ret_refpoint,
+                         struct rp_error *e);
+
+/*
+ * Is what is read still what was held? Only a VM that was off can change that, by being started:
+ * RESULT_INVALID_STATE then. Memory, but for `thorough`, which looks at the images' times.
+ */
+int registry_export_verify(struct registry *registry, const struct export_subject *subject,
+                           bool thorough, struct rp_error *e);
+
 /* After an export: gives back what was taken, and clears the subject. */
-void registry_export_end(struct registry *registry, uint64_t refpoint,
-                         struct export_subject *subject);
+void registry_export_end(struct registry *registry, struct export_subject *subject);
+
+/* Ends the VM's hold, whether of a point or of a job; RESULT_IN_USE while an export reads it. */
+int registry_release_vm(struct registry *registry, uint64_t vm, struct rp_error *e);
 
 /* ---- between registry.c, refresh.c and mark.c; `_locked`: the caller holds the lock ---- */
 
@@ -197,14 +282,71 @@ void registry_unref_vm_locked(struct vm *vm);
 void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned tasks);
 struct refpoint *registry_add_refpoint_locked(struct vm *vm, const struct xml_checkpoint *point,
                                               char *xml);
+/* Takes it out of the table, hands its children on to its parent as libvirt does, and frees it. */
+void registry_remove_refpoint_locked(struct vm *vm, struct refpoint *refpoint);
 void registry_free_refpoint(struct refpoint *refpoint);
+void registry_free_disks(struct vm_disk *disks, size_t ndisks);
+bool registry_is_listed(const struct vm *vm); /* has a name that a directory can have */
 void registry_drop_hold_locked(struct vm *vm);
 void registry_changed(struct registry *registry, uint64_t serial, unsigned topics);
 /* Until more than its name is known of the VM, at most so long. The lock is let go of meanwhile. */
 void registry_wait_known_locked(struct registry *registry, const struct vm *vm,
                                 unsigned timeout_ms);
+/*
+ * Until no refresher works on the VM; false if one still does after that time. With vm->marking set
+ * before, none begins again. QEMU 7.2 dies of an assertion when its block nodes are queried while
+ * a scratch file is being made for a backup: so nobody asks libvirt for sizes meanwhile.
+ */
+bool registry_wait_idle_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms);
 int registry_start_threads(struct registry *registry, struct rp_error *e);
 void registry_stop_threads(struct registry *registry);
+
+/* Virtual size, from libvirt, or where `file` is given from that image; 0 = not known. Slow. */
+uint64_t registry_disk_size(struct registry *registry, const char *uuid, const char *target,
+                            const char *file, struct rp_error *e);
+
+/* The disk of that target, or NULL. */
+const struct vm_disk *registry_find_disk(const struct vm *vm, const char *target);
+
+/* registry_create() for an export, whose hold is in use from the beginning: mark.c. Slow. */
+int registry_make_hold(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
+                       uint64_t *ret_refpoint, struct rp_error *e);
+
+/* What is needed of a VM to mark it, copied, so that the lock is free while libvirt works. */
+struct mark {
+    const struct registry_spec *spec;
+    struct vm *vm; /* with a reference */
+    bool active, has_agent;
+    char uuid[VIRT_UUID_SIZE];
+    char *xml;    /* the domain's definition */
+    char *parent; /* newest reference point, or "" */
+    struct hold_target *targets;
+    char **bases; /* newest first */
+    size_t ntargets, nbases;
+    bool has_owner;
+    uid_t owner_uid;
+    gid_t owner_gid;
+};
+
+/* What was made, to be put into the VM's record, which takes all of it over. */
+struct made {
+    bool owes_thaw;
+    struct xml_checkpoint point;
+    char *xml; /* of the point; NULL: none was made, or it cannot be described */
+    struct hold *hold;
+    struct offline *offline;
+    unsigned uses; /* 1: an export's from the beginning */
+};
+
+void mark_describe(struct registry *registry, const struct mark *mark, struct made *made,
+                   struct hold_request *ret_request);
+
+/* mark-offline.c: the point in the images and in libvirt; the images served; the point removed. */
+int mark_offline_point(struct registry *registry, const struct mark *mark, struct rp_error *e);
+int mark_offline_serve(struct registry *registry, const struct mark *mark, struct made *made,
+                       struct rp_error *e);
+int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,
+                        const char *name, struct rp_error *e);
 
 /* Ends the hold of a VM that is due: mark.c, called by refresh.c. Slow. */
 int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoint,

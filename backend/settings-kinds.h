@@ -41,7 +41,7 @@ struct settings_row {
     const char *initial;      /* the default as it would be written; NULL: absence is the default */
     const char *example;      /* shown in the template where there is no default */
     const char *help;         /* lines of the template */
-    bool of_vm_only;          /* only in vms/<vm>/export */
+    unsigned scopes;          /* where it can stand: bits 1 << enum settings_scope */
 };
 
 extern const struct settings_kind settings_kind_choice;

@@ -23,55 +23,77 @@ _Static_assert(4 * SETTINGS_VALUE_MAX + SETTINGS_DISKS_MAX * (SETTINGS_DISK_MAX 
 static const char *const formats[] = {"qcow2", "raw", NULL};
 static const char *const checksums[] = {"sha256", "none", NULL};
 static const char *const base_lost[] = {"fail", "full", NULL};
+static const char *const consistencies[] = {"auto", "1", "2", NULL};
 
 #define AT(member) offsetof(struct export_settings, member)
 
-/* key, kind, field, words, default, example, help, of_vm_only */
+/* Where a key can stand. */
+#define IN(scope)  (1u << (scope))
+#define IN_EXPORTS (IN(SETTINGS_OF_REFPOINT) | IN(SETTINGS_OF_VM))
+#define IN_ALL     (IN_EXPORTS | IN(SETTINGS_OF_CREATE))
+
+/* key, kind, field, words, default, example, help, scopes */
 static const struct settings_row rows[SETTING_COUNT] = {
+    [SETTING_NAME] = {"Name", &settings_kind_text, AT(name), NULL, NULL, "tue",
+                      "Required: the name of the reference point to make.", IN(SETTINGS_OF_CREATE)},
     [SETTING_EXPORT_DIRECTORY] =
         {"ExportDirectory", &settings_kind_path, AT(export_directory), NULL, NULL,
          "/backup/web1/tue",
          "Required: full path of the directory to export to. It is made if its parent\n"
          "exists, and refused if it already holds an export.",
-         false},
+         IN_EXPORTS},
     [SETTING_BASE_REFPOINT] =
         {"BaseReferencePoint", &settings_kind_text, AT(base_refpoint), NULL, NULL, "mon",
-         "Export only what changed since this reference point of the same VM: a name, or\n"
-         "a path such as ../mon. Without it the export is full.",
-         false},
+         "Only what changed since this reference point of the same VM: a name, or a path\n"
+         "such as ../mon. Without it an export is full, and a hold has the changes since\n"
+         "the newest sound reference point.",
+         IN_ALL},
     [SETTING_DISKS] =
         {"DisksToExport", &settings_kind_disks, AT(disks), NULL, NULL, "vda,vdb",
          "Disks, separated by commas or spaces, or the key repeated. Without it every disk.",
-         false},
+         IN_ALL},
     [SETTING_FORMAT] = {"Format", &settings_kind_choice, AT(format), formats, "qcow2", NULL,
-                        "qcow2, or raw (full exports only).", false},
+                        "qcow2, or raw (full exports only).", IN_EXPORTS},
     [SETTING_COMPRESSION] = {"Compression", &settings_kind_compression, AT(compression), NULL,
                              "none", NULL, "none, zstd, or zstd:LEVEL with a level from 1 to 19.",
-                             false},
+                             IN_EXPORTS},
     [SETTING_CHECKSUM] = {"Checksum", &settings_kind_choice, AT(checksum), checksums, "sha256",
-                          NULL, "sha256 (for sha256sum -c SHA256SUMS), or none.", false},
+                          NULL, "sha256 (for sha256sum -c SHA256SUMS), or none.", IN_EXPORTS},
     [SETTING_BASE_EXPORT_DIRECTORY] =
         {"BaseExportDirectory", &settings_kind_path, AT(base_export_directory), NULL, NULL,
          "/backup/web1/mon",
-         "Full path of the base's export. Without it, where the base was last exported.", false},
+         "Full path of the base's export. Without it, where the base was last exported.",
+         IN_EXPORTS},
     [SETTING_IF_BASE_LOST] =
         {"IfBaseLost", &settings_kind_choice, AT(if_base_lost), base_lost, "fail", NULL,
-         "For a disk whose change record is missing or broken: fail, or export it in full.", false},
+         "For a disk whose change record is missing or broken: fail, or export it in full.",
+         IN_EXPORTS},
     [SETTING_REQUIRE_EXACT] =
         {"RequireExact", &settings_kind_yes_no, AT(require_exact), NULL, "no", NULL,
-         "yes: refuse, instead of exporting a later moment than the reference point's.", false},
+         "yes: refuse, instead of exporting a later moment than the reference point's.",
+         IN_EXPORTS},
     [SETTING_BANDWIDTH] =
         {"Bandwidth", &settings_kind_bandwidth, AT(bandwidth_bytes), NULL, NULL, "50M",
          "Bytes per second; K, M and G are powers of 1024; 0 is no limit. Without it the\n"
          "mount's setting holds.",
-         false},
+         IN_EXPORTS},
     [SETTING_TIMEOUT] = {"Timeout", &settings_kind_seconds, AT(timeout_seconds), NULL, "0", NULL,
-                         "Seconds for the whole job; 0 is no limit.", false},
+                         "Seconds for the whole job; 0 is no limit.", IN_EXPORTS},
     [SETTING_KEEP_HOLD] = {"KeepHold", &settings_kind_yes_no, AT(keep_hold), NULL, "no", NULL,
                            "yes: keep holding the instant's data after a successful export.",
-                           false},
+                           IN_EXPORTS},
     [SETTING_REFPOINT] = {"ReferencePoint", &settings_kind_text, AT(refpoint), NULL, NULL, "tue",
-                          "Make a reference point of this name at the exported instant.", true},
+                          "Make a reference point of this name at the exported instant.",
+                          IN(SETTINGS_OF_VM)},
+    [SETTING_CONSISTENCY] =
+        {"ConsistencyLevel", &settings_kind_choice, AT(consistency), consistencies, "auto", NULL,
+         "1: application consistent, or none at all; 2: crash consistent; auto: as the\n"
+         "mount's setting has it.",
+         IN(SETTINGS_OF_CREATE)},
+    [SETTING_HOLD] =
+        {"Hold", &settings_kind_seconds, AT(hold_seconds), NULL, "0", NULL,
+         "Seconds that the instant is held when nobody uses it; 0: the mount's setting.",
+         IN(SETTINGS_OF_CREATE)},
 };
 
 const char *settings_key(enum setting setting)
@@ -83,7 +105,7 @@ const char *settings_key(enum setting setting)
 
 struct parse {
     struct export_settings settings;
-    bool of_vm;
+    enum settings_scope scope;
     unsigned section_line; /* of [export]; 0 = not seen */
 };
 
@@ -119,15 +141,28 @@ static size_t distance(const char *a, const char *b)
     return line[width];
 }
 
+static bool is_in_scope(const struct settings_row *row, enum settings_scope scope)
+{
+    return row->scopes & IN(scope);
+}
+
+static const char *why_out_of_scope(const struct settings_row *row)
+{
+    if (row->scopes == IN(SETTINGS_OF_VM))
+        return "can be set only in the VM's own export file";
+    return row->scopes & IN_EXPORTS ? "can be set only in an export file"
+                                    : "can be set only in the VM's create file";
+}
+
 /* The key that `name` is most likely meant to be, or NULL: a few slips away, or cut short. */
-static const char *nearest_key(const char *name, bool of_vm)
+static const char *nearest_key(const char *name, enum settings_scope scope)
 {
     const char *nearest = NULL;
     size_t least = strlen(name) / 3 + 1; /* more slips than that are another word */
 
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         size_t slips = distance(name, rows[i].key);
-        if (rows[i].of_vm_only && !of_vm)
+        if (!is_in_scope(&rows[i], scope))
             continue;
         if (strlen(name) >= 4 && strncasecmp(name, rows[i].key, strlen(name)) == 0)
             return rows[i].key;
@@ -147,13 +182,13 @@ static int find_row(const struct parse *p, const char *name, enum setting *ret_s
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         if (strcasecmp(name, rows[i].key) != 0)
             continue;
-        if (rows[i].of_vm_only && !p->of_vm)
-            return rp_fail(e, RESULT_INVALID_PARAMETER,
-                           "%s can be set only in the VM's own export file", rows[i].key);
+        if (!is_in_scope(&rows[i], p->scope))
+            return rp_fail(e, RESULT_INVALID_PARAMETER, "%s %s", rows[i].key,
+                           why_out_of_scope(&rows[i]));
         *ret_setting = (enum setting)i;
         return 0;
     }
-    nearest = nearest_key(name, p->of_vm);
+    nearest = nearest_key(name, p->scope);
     if (nearest)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "unknown key '%s'; did you mean '%s'?", name,
                        nearest);
@@ -226,10 +261,13 @@ static int take_section(void *opaque, const char *section, unsigned line, struct
 }
 
 /* IfBaseLost without a base is fine: scripts send it always, and it promises nothing untrue. */
-static int check_together(const struct export_settings *s, struct rp_error *e)
+static int check_together(const struct export_settings *s, enum settings_scope scope,
+                          struct rp_error *e)
 {
     if (s->count == 0)
         return 0;
+    if (scope == SETTINGS_OF_CREATE)
+        return s->name ? 0 : rp_fail(e, RESULT_INVALID_PARAMETER, "Name is missing");
     if (!s->export_directory)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "ExportDirectory is missing");
     if (s->format == SETTINGS_FORMAT_RAW && s->base_refpoint)
@@ -250,10 +288,10 @@ static int check_together(const struct export_settings *s, struct rp_error *e)
     return 0;
 }
 
-int settings_parse(const char *text, size_t length, bool whole, bool of_vm,
+int settings_parse(const char *text, size_t length, bool whole, enum settings_scope scope,
                    struct export_settings *ret_settings, struct rp_error *e)
 {
-    struct parse p = {.of_vm = of_vm};
+    struct parse p = {.scope = scope};
     int status;
 
     if (length > SETTINGS_TEXT_MAX) {
@@ -265,7 +303,7 @@ int settings_parse(const char *text, size_t length, bool whole, bool of_vm,
     }
     status = ini_read_sections(text, length, whole, take_entry, take_section, &p, e);
     if (status == 0 && whole)
-        status = check_together(&p.settings, e);
+        status = check_together(&p.settings, scope, e);
     if (status < 0) {
         settings_clear(&p.settings);
         return status;
@@ -291,7 +329,7 @@ int settings_copy(const struct export_settings *settings, struct export_settings
     int status = 0;
 
     copy.export_directory = copy.base_refpoint = NULL;
-    copy.base_export_directory = copy.refpoint = NULL;
+    copy.base_export_directory = copy.refpoint = copy.name = NULL;
     copy.disks = NULL;
     copy.ndisks = 0;
     for (size_t i = 0; i < SETTING_COUNT && status == 0; i++)
@@ -307,11 +345,11 @@ int settings_copy(const struct export_settings *settings, struct export_settings
 
 /* ---- printing ---- */
 
-void settings_print(const struct export_settings *settings, bool of_vm, FILE *out)
+void settings_print(const struct export_settings *settings, enum settings_scope scope, FILE *out)
 {
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         const struct settings_row *row = &rows[i];
-        if ((row->of_vm_only && !of_vm) || (row->kind->is_set && !row->kind->is_set(row, settings)))
+        if (!is_in_scope(row, scope) || (row->kind->is_set && !row->kind->is_set(row, settings)))
             continue;
         fprintf(out, "%s=", row->key);
         row->kind->print(row, settings, out);
@@ -339,16 +377,32 @@ static void print_choices(const char *what, const char *choices, FILE *out)
     print_comment("     ", choices, out);
 }
 
-void settings_print_template(FILE *out, bool of_vm, const char *disks, const char *bases)
+static const char *const introductions[] = {
+    [SETTINGS_OF_REFPOINT] =
+        "# Settings of an export. Write lines of the form NAME=VALUE to this file: the export\n"
+        "# starts when it is closed. End the last line too, so that mistakes in it are reported\n"
+        "# at once. This text holds only comments and starts nothing. What is given after each\n"
+        "# name is the default, or an example where there is none.\n",
+    [SETTINGS_OF_VM] =
+        "# Settings of an export of the VM as it is now. Write lines of the form NAME=VALUE to\n"
+        "# this file: the export starts when it is closed. End the last line too, so that\n"
+        "# mistakes in it are reported at once. This text holds only comments and starts\n"
+        "# nothing. What is given after each name is the default, or an example where there is\n"
+        "# none.\n",
+    [SETTINGS_OF_CREATE] =
+        "# Settings of a new reference point. Write lines of the form NAME=VALUE to this file:\n"
+        "# it is made when the file is closed. End the last line too, so that mistakes in it\n"
+        "# are reported at once. This text holds only comments and makes nothing. What is given\n"
+        "# after each name is the default, or an example where there is none.\n",
+};
+
+void settings_print_template(FILE *out, enum settings_scope scope, const char *disks,
+                             const char *bases)
 {
-    fputs("# Settings of an export. Write lines of the form NAME=VALUE to this file: the export\n"
-          "# starts when it is closed. End the last line too, so that mistakes in it are reported\n"
-          "# at once. This text holds only comments and starts nothing. What is given after each\n"
-          "# name is the default, or an example where there is none.\n",
-          out);
+    fputs(introductions[scope], out);
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         const struct settings_row *row = &rows[i];
-        if (row->of_vm_only && !of_vm)
+        if (!is_in_scope(row, scope))
             continue;
         fprintf(out, "#\n#%s=%s\n", row->key, row->initial ? row->initial : row->example);
         print_comment("   ", row->help, out);

@@ -16,6 +16,7 @@
 #define SETTINGS_TEXT_MAX (64 * 1024) /* longest text; past it EFBIG */
 
 enum setting {
+    SETTING_NAME,
     SETTING_EXPORT_DIRECTORY,
     SETTING_BASE_REFPOINT,
     SETTING_DISKS,
@@ -29,6 +30,8 @@ enum setting {
     SETTING_TIMEOUT,
     SETTING_KEEP_HOLD,
     SETTING_REFPOINT,
+    SETTING_CONSISTENCY,
+    SETTING_HOLD,
     SETTING_COUNT
 };
 
@@ -36,6 +39,19 @@ enum settings_format { SETTINGS_FORMAT_QCOW2, SETTINGS_FORMAT_RAW };
 enum settings_compression { SETTINGS_COMPRESSION_NONE, SETTINGS_COMPRESSION_ZSTD };
 enum settings_checksum { SETTINGS_CHECKSUM_SHA256, SETTINGS_CHECKSUM_NONE };
 enum settings_base_lost { SETTINGS_BASE_LOST_FAIL, SETTINGS_BASE_LOST_FULL };
+
+enum settings_consistency {
+    SETTINGS_CONSISTENCY_AUTO, /* application consistent where that can be had */
+    SETTINGS_CONSISTENCY_APPLICATION,
+    SETTINGS_CONSISTENCY_CRASH,
+};
+
+/* Which file the text was written to: each has its own keys. */
+enum settings_scope {
+    SETTINGS_OF_REFPOINT, /* refpoints/<name>/export */
+    SETTINGS_OF_VM,       /* vms/<vm>/export */
+    SETTINGS_OF_CREATE,   /* vms/<vm>/create */
+};
 
 /* A zeroed struct is "no settings"; strings are owned by it and freed by settings_clear(). */
 struct export_settings {
@@ -55,6 +71,9 @@ struct export_settings {
     uint64_t timeout_seconds; /* 0 = none */
     bool keep_hold;
     char *refpoint; /* only in vms/<vm>/export; NULL = none */
+    char *name;     /* this and the next two only in vms/<vm>/create */
+    enum settings_consistency consistency;
+    uint64_t hold_seconds; /* 0 = the mount's default */
     /* Line (from 1) on which each setting first stands, 0 where it does not: for messages. */
     unsigned line[SETTING_COUNT];
     unsigned count; /* settings given; 0 = the text holds only comments, and starts nothing */
@@ -77,7 +96,7 @@ const char *settings_key(enum setting setting);
  * characters), RESULT_NOT_SUPPORTED (raw with a base or compression). A text longer than
  * SETTINGS_TEXT_MAX is RESULT_INVALID_PARAMETER with -EFBIG.
  */
-int settings_parse(const char *text, size_t length, bool whole, bool of_vm,
+int settings_parse(const char *text, size_t length, bool whole, enum settings_scope scope,
                    struct export_settings *ret_settings, struct rp_error *e);
 
 void settings_clear(struct export_settings *settings);
@@ -90,13 +109,14 @@ int settings_copy(const struct export_settings *settings, struct export_settings
  * The settings as understood, defaults filled in, as an INI that settings_parse() accepts. Parsed
  * again it gives the same settings, `line` and `count` aside.
  */
-void settings_print(const struct export_settings *settings, bool of_vm, FILE *out);
+void settings_print(const struct export_settings *settings, enum settings_scope scope, FILE *out);
 
 /*
  * A comment-only text that documents every key with its default: what reading `export` gives.
  * `disks` and `bases` (each may be NULL) are shown as the real choices, in lines already joined by
  * spaces. Parsing it yields no setting.
  */
-void settings_print_template(FILE *out, bool of_vm, const char *disks, const char *bases);
+void settings_print_template(FILE *out, enum settings_scope scope, const char *disks,
+                             const char *bases);
 
 #endif

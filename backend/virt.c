@@ -185,6 +185,13 @@ static void on_change(virConnectPtr connection __attribute__((unused)), virDomai
     tell_domain(opaque, domain);
 }
 
+static void on_agent(virConnectPtr connection __attribute__((unused)), virDomainPtr domain,
+                     int state __attribute__((unused)), int reason __attribute__((unused)),
+                     void *opaque)
+{
+    tell_domain(opaque, domain);
+}
+
 static void on_job_completed(virConnectPtr connection __attribute__((unused)), virDomainPtr domain,
                              virTypedParameterPtr params __attribute__((unused)),
                              int nparams __attribute__((unused)), void *opaque)
@@ -300,6 +307,7 @@ static void subscribe(struct virt *virt, virConnectPtr connection)
     } wanted[] = {
         {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
         {VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed)},
+        {VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_change)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_change)},
     };
@@ -560,7 +568,8 @@ int virt_get_checkpoint_xml(struct virt *virt, const char *uuid, const char *nam
     return 0;
 }
 
-int virt_create_checkpoint(struct virt *virt, const char *uuid, const char *xml, struct rp_error *e)
+int virt_create_checkpoint(struct virt *virt, const char *uuid, const char *xml, bool redefine,
+                           struct rp_error *e)
 {
     DOMAIN domain = get_domain(virt, uuid, e);
     CHECKPOINT checkpoint = NULL;
@@ -568,19 +577,23 @@ int virt_create_checkpoint(struct virt *virt, const char *uuid, const char *xml,
     if (!domain)
         return missing(e);
     atomic_fetch_add(&virt->rpcs, 1);
-    checkpoint = virDomainCheckpointCreateXML(domain, xml, 0);
+    checkpoint = virDomainCheckpointCreateXML(domain, xml,
+                                              redefine ? VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE : 0);
     return checkpoint ? 0 : fail_libvirt(e);
 }
 
 int virt_delete_checkpoint(struct virt *virt, const char *uuid, const char *name,
-                           struct rp_error *e)
+                           bool metadata_only, struct rp_error *e)
 {
     CHECKPOINT checkpoint = get_checkpoint(virt, uuid, name, e);
 
     if (!checkpoint)
         return missing(e);
     atomic_fetch_add(&virt->rpcs, 1);
-    return virDomainCheckpointDelete(checkpoint, 0) == 0 ? 0 : fail_libvirt(e);
+    return virDomainCheckpointDelete(
+               checkpoint, metadata_only ? VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY : 0) == 0
+               ? 0
+               : fail_libvirt(e);
 }
 
 /* ---- backup jobs ---- */
@@ -612,6 +625,36 @@ int virt_get_backup_xml(struct virt *virt, const char *uuid, char **ret_xml, str
     return 0;
 }
 
+int virt_freeze(struct virt *virt, const char *uuid, bool *ret_owed, struct rp_error *e)
+{
+    DOMAIN domain = get_domain(virt, uuid, e);
+    int frozen;
+
+    *ret_owed = false;
+    if (!domain)
+        return missing(e);
+    atomic_fetch_add(&virt->rpcs, 2);
+    /* Without it libvirt waits for the agent as long as it takes, which can be for ever. */
+    if (virDomainAgentSetResponseTimeout(domain, VIRT_FREEZE_SECONDS, 0) < 0)
+        return fail_libvirt(e);
+    frozen = virDomainFSFreeze(domain, NULL, 0, 0);
+    /* Refused by the agent, say because somebody else has frozen them: then it is theirs to thaw.
+     */
+    *ret_owed = frozen >= 0 || virGetLastErrorCode() == VIR_ERR_AGENT_UNRESPONSIVE ||
+                virGetLastErrorCode() == VIR_ERR_OPERATION_TIMEOUT;
+    return frozen >= 0 ? 0 : fail_libvirt(e);
+}
+
+int virt_thaw(struct virt *virt, const char *uuid, struct rp_error *e)
+{
+    DOMAIN domain = get_domain(virt, uuid, e);
+
+    if (!domain)
+        return missing(e);
+    atomic_fetch_add(&virt->rpcs, 1);
+    return virDomainFSThaw(domain, NULL, 0, 0) >= 0 ? 0 : fail_libvirt(e);
+}
+
 int virt_has_job(struct virt *virt, const char *uuid, bool *ret_busy, struct rp_error *e)
 {
     DOMAIN domain = get_domain(virt, uuid, e);
@@ -624,6 +667,18 @@ int virt_has_job(struct virt *virt, const char *uuid, bool *ret_busy, struct rp_
         return fail_libvirt(e);
     *ret_busy = info.type == VIR_DOMAIN_JOB_BOUNDED || info.type == VIR_DOMAIN_JOB_UNBOUNDED;
     return 0;
+}
+
+int virt_settle(struct virt *virt, const char *uuid, struct rp_error *e)
+{
+    virDomainMemoryStatStruct stats[VIR_DOMAIN_MEMORY_STAT_NR];
+    DOMAIN domain = get_domain(virt, uuid, e);
+
+    if (!domain)
+        return missing(e);
+    atomic_fetch_add(&virt->rpcs, 1);
+    return virDomainMemoryStats(domain, stats, VIR_DOMAIN_MEMORY_STAT_NR, 0) >= 0 ? 0
+                                                                                  : fail_libvirt(e);
 }
 
 int virt_abort_job(struct virt *virt, const char *uuid, struct rp_error *e)

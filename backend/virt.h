@@ -92,10 +92,13 @@ enum virt_xml {
 int virt_get_checkpoint_xml(struct virt *virt, const char *uuid, const char *name,
                             enum virt_xml which, char **ret_xml, struct rp_error *e);
 
-int virt_create_checkpoint(struct virt *virt, const char *uuid, const char *xml,
+/* `redefine`: it exists in the images already, and is only to be known. */
+int virt_create_checkpoint(struct virt *virt, const char *uuid, const char *xml, bool redefine,
                            struct rp_error *e);
+
+/* `metadata_only`: the bitmaps in the images stay, or are gone already. */
 int virt_delete_checkpoint(struct virt *virt, const char *uuid, const char *name,
-                           struct rp_error *e);
+                           bool metadata_only, struct rp_error *e);
 
 /* Checkpoint and pull-mode backup job in one step, atomic in QEMU. */
 int virt_begin_backup(struct virt *virt, const char *uuid, const char *backup_xml,
@@ -104,8 +107,25 @@ int virt_begin_backup(struct virt *virt, const char *uuid, const char *backup_xm
 /* XML of the domain's backup job, NULL if there is none. Freed by the caller. */
 int virt_get_backup_xml(struct virt *virt, const char *uuid, char **ret_xml, struct rp_error *e);
 
+/*
+ * Freezes all the guest's file systems through its agent. Bounded: an agent that does not answer
+ * within VIRT_FREEZE_SECONDS has failed. *ret_owed, also set on failure: virt_thaw() is due, for
+ * they are frozen, or may be when an agent that is merely slow comes to it.
+ */
+#define VIRT_FREEZE_SECONDS 10
+int virt_freeze(struct virt *virt, const char *uuid, bool *ret_owed, struct rp_error *e);
+
+/* Thaws them. Nothing being frozen is no failure. */
+int virt_thaw(struct virt *virt, const char *uuid, struct rp_error *e);
+
 /* True in *ret_busy while any job (backup, migration, save, snapshot) runs on the domain. */
 int virt_has_job(struct virt *virt, const char *uuid, bool *ret_busy, struct rp_error *e);
+
+/*
+ * Returns when libvirt has finished what it was doing with the domain: a query that has to wait its
+ * turn behind it. Fails where the domain does not run.
+ */
+int virt_settle(struct virt *virt, const char *uuid, struct rp_error *e);
 
 /* Aborts the domain's job, whoever began it: the caller has made sure whose it is. */
 int virt_abort_job(struct virt *virt, const char *uuid, struct rp_error *e);

@@ -7,6 +7,7 @@
 #include "xml.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,6 +157,13 @@ static void read_owner(const xmlNode *label, struct xml_domain *domain)
     free(text);
 }
 
+/* libvirt's name for the guest agent's channel, and what it says of a channel that is in use. */
+static bool is_agent(const xmlNode *target)
+{
+    return attribute_is(target, "name", "org.qemu.guest_agent.0") &&
+           attribute_is(target, "state", "connected");
+}
+
 static int read_domain(const xmlNode *top, struct xml_domain *domain)
 {
     const xmlNode *devices = child(top, "devices");
@@ -170,6 +178,10 @@ static int read_domain(const xmlNode *top, struct xml_domain *domain)
     for (xmlNode *node = top->children; node; node = node->next)
         if (is_element(node, "seclabel") && attribute_is(node, "model", "dac"))
             read_owner(child(node, "label"), domain);
+
+    for (xmlNode *node = devices ? devices->children : NULL; node; node = node->next)
+        if (is_element(node, "channel"))
+            domain->has_agent |= is_agent(child(node, "target"));
 
     for (xmlNode *node = devices ? devices->children : NULL; node; node = node->next)
         if (is_element(node, "disk") && read_disk(node, &domain->disks[domain->ndisks++]) < 0)
@@ -227,8 +239,10 @@ static int read_checkpoint(const xmlNode *top, struct xml_checkpoint *checkpoint
 
     checkpoint->name = content(child(top, "name"));
     checkpoint->parent = content(child(child(top, "parent"), "name"));
+    checkpoint->description = content(child(top, "description"));
     checkpoint->disks = calloc(count_children(disks, "disk") + 1, sizeof *checkpoint->disks);
-    if (!created || !checkpoint->name || !checkpoint->parent || !checkpoint->disks) {
+    if (!created || !checkpoint->name || !checkpoint->parent || !checkpoint->description ||
+        !checkpoint->disks) {
         free(created);
         return -ENOMEM;
     }
@@ -269,6 +283,7 @@ void xml_checkpoint_clear(struct xml_checkpoint *checkpoint)
     free(checkpoint->disks);
     free(checkpoint->name);
     free(checkpoint->parent);
+    free(checkpoint->description);
     *checkpoint = (struct xml_checkpoint){0};
 }
 
@@ -331,22 +346,69 @@ static xmlNode *new_document(const char *root, xmlDoc **ret_doc, bool *ok)
     return top;
 }
 
-int xml_make_checkpoint(const char *name, const struct xml_mark_disk *disks, size_t ndisks,
-                        char **ret_text, struct rp_error *e)
+static void add_text(xmlNode *parent, const char *name, const char *text, bool *ok)
+{
+    *ok = *ok && xmlNewTextChild(parent, NULL, BAD_CAST name, BAD_CAST text);
+}
+
+int xml_make_checkpoint(const char *name, const char *description,
+                        const struct xml_mark_disk *disks, size_t ndisks, char **ret_text,
+                        struct rp_error *e)
 {
     xmlDoc *doc;
     bool ok;
-    xmlNode *top = new_document("domaincheckpoint", &doc, &ok);
-    xmlNode *text = ok ? xmlNewTextChild(top, NULL, BAD_CAST "name", BAD_CAST name) : NULL;
-    /* The schema wants at least one disk in a list; no list means all of them. */
-    xmlNode *list = ndisks ? add(top, "disks", &ok) : NULL;
+    xmlNode *top = new_document("domaincheckpoint", &doc, &ok), *list;
 
-    ok = ok && text;
+    add_text(top, "name", name, &ok);
+    if (*description)
+        add_text(top, "description", description, &ok);
+    /* The schema wants at least one disk in a list; no list means all of them. */
+    list = ndisks ? add(top, "disks", &ok) : NULL;
     for (size_t i = 0; i < ndisks && ok; i++) {
         xmlNode *disk = add(list, "disk", &ok);
         set(disk, "name", disks[i].target, &ok);
-        set(disk, "checkpoint", disks[i].included ? "bitmap" : "no", &ok);
+        set(disk, "checkpoint", disks[i].marked ? "bitmap" : "no", &ok);
     }
+    return render(doc, ok, ret_text, e);
+}
+
+static void add_redefined_disks(xmlNode *top, const char *name, const struct xml_mark_disk *disks,
+                                size_t ndisks, bool *ok)
+{
+    xmlNode *list = add(top, "disks", ok);
+
+    for (size_t i = 0; i < ndisks && *ok; i++) {
+        xmlNode *disk = add(list, "disk", ok);
+        set(disk, "name", disks[i].target, ok);
+        set(disk, "checkpoint", disks[i].marked ? "bitmap" : "no", ok);
+        if (disks[i].marked)
+            set(disk, "bitmap", name, ok);
+    }
+}
+
+int xml_make_redefinition(const char *name, const char *description, const char *parent,
+                          time_t created, const struct xml_mark_disk *disks, size_t ndisks,
+                          const char *domain_xml, char **ret_text, struct rp_error *e)
+{
+    xmlDoc *domain = parse(domain_xml, "domain", e), *doc;
+    char time[32];
+    xmlNode *top, *copy;
+    bool ok;
+
+    if (!domain)
+        return -EIO;
+    top = new_document("domaincheckpoint", &doc, &ok);
+    add_text(top, "name", name, &ok);
+    if (*description)
+        add_text(top, "description", description, &ok);
+    if (*parent)
+        add_text(add(top, "parent", &ok), "name", parent, &ok);
+    snprintf(time, sizeof time, "%lld", (long long)created);
+    add_text(top, "creationTime", time, &ok);
+    add_redefined_disks(top, name, disks, ndisks, &ok);
+    copy = ok ? xmlDocCopyNode(xmlDocGetRootElement(domain), doc, 1) : NULL;
+    ok = copy && xmlAddChild(top, copy);
+    xmlFreeDoc(domain);
     return render(doc, ok, ret_text, e);
 }
 

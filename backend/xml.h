@@ -37,6 +37,7 @@ struct xml_domain {
     bool has_owner; /* the live XML's DAC label names the user QEMU runs as */
     uid_t owner_uid;
     gid_t owner_gid;
+    bool has_agent; /* the guest agent is connected */
     size_t ndisks;
     struct xml_disk *disks;
 };
@@ -54,6 +55,7 @@ struct xml_checkpoint_disk {
 struct xml_checkpoint {
     char *name;
     char *parent; /* "" for none */
+    char *description;
     time_t created;
     size_t ndisks;
     struct xml_checkpoint_disk *disks;
@@ -71,15 +73,25 @@ int xml_parse_backup_socket(const char *text, char **ret_socket, struct rp_error
 struct xml_mark_disk {
     const char *target;
     bool included;            /* false: neither marked nor held */
+    bool marked;              /* included, and gets the checkpoint's bitmap */
     const char *base;         /* checkpoint the delta starts from; NULL = held in full */
     const char *export_name;  /* NBD export */
     const char *bitmap;       /* name the delta's bitmap is offered under; used when base is set */
     const char *scratch_file; /* where QEMU saves old data */
 };
 
+/*
+ * A checkpoint that exists in the images already, to be made known to libvirt: bitmaps named as the
+ * checkpoint, and the domain's definition as of then. `parent` may be "".
+ */
+int xml_make_redefinition(const char *name, const char *description, const char *parent,
+                          time_t created, const struct xml_mark_disk *disks, size_t ndisks,
+                          const char *domain_xml, char **ret_text, struct rp_error *e);
+
 /* Both return allocated text in *ret_text. */
-int xml_make_checkpoint(const char *name, const struct xml_mark_disk *disks, size_t ndisks,
-                        char **ret_text, struct rp_error *e);
+int xml_make_checkpoint(const char *name, const char *description,
+                        const struct xml_mark_disk *disks, size_t ndisks, char **ret_text,
+                        struct rp_error *e);
 int xml_make_backup(const char *socket_path, const struct xml_mark_disk *disks, size_t ndisks,
                     char **ret_text, struct rp_error *e);
 

@@ -148,6 +148,7 @@ static int open_backend(const struct options *options, struct mount *mount,
         .hold_seconds = options->hold_seconds,
         .jobs = options->jobs,
         .bandwidth_bytes = options->bandwidth_bytes,
+        .quiesce = options->quiesce,
     };
     const struct backend_events events = {.changed = ops_changed, .opaque = mount};
     sigset_t all, before;

@@ -33,6 +33,7 @@ static const char help[] =
     "    -o hold=SECONDS  a hold that is not used for so long ends (600)\n"
     "    -o jobs=N        exports that run at once (4)\n"
     "    -o bandwidth=N   bytes per second and job, suffixes K M G; 0 = no limit (0)\n"
+    "    -o quiesce=HOW   freeze the guest's file systems at the instant: auto, yes, no (auto)\n"
     "    -o state=DIR     what must survive a restart\n"
     "    -o scratch=DIR   old data of held disks\n"
     "    -o run=DIR       sockets, where QEMU can reach them\n"
@@ -165,6 +166,20 @@ static int parse_group(const struct known *known, const char *value, struct opti
     return replace(&options->group_name, strdup(value), e);
 }
 
+static int parse_quiesce(const struct known *known, const char *value, struct options *options,
+                         struct rp_error *e)
+{
+    static const char *const names[] = {
+        [QUIESCE_AUTO] = "auto", [QUIESCE_YES] = "yes", [QUIESCE_NO] = "no"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(value, names[i]) == 0) {
+            options->quiesce = (enum backend_quiesce)i;
+            return 0;
+        }
+    return fail_value(known, value, "auto, yes or no is expected", e);
+}
+
 static const struct known known[] = {
     /* A year: longer is a typing error, and scratch space is not for ever. */
     {"hold", parse_number, offsetof(struct options, hold_seconds), 1, 31536000},
@@ -172,6 +187,7 @@ static const struct known known[] = {
     {"jobs", parse_number, offsetof(struct options, jobs), 1, 64},
     {"max_threads", parse_number, offsetof(struct options, max_threads), 1, 256},
     {"bandwidth", parse_bytes, offsetof(struct options, bandwidth_bytes), 0, 0},
+    {"quiesce", parse_quiesce, 0, 0, 0},
     {"state", parse_dir, offsetof(struct options, state_dir), 0, 0},
     {"scratch", parse_dir, offsetof(struct options, scratch_dir), 0, 0},
     {"run", parse_dir, offsetof(struct options, run_dir), 0, 0},

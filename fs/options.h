@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "../backend/error.h"
+#include "../backend/backend.h"
 
 struct options {
     char *uri;        /* NULL = libvirt's default */
@@ -22,6 +22,7 @@ struct options {
     bool own_state_dir, own_run_dir; /* given by the user: made by nobody but the backend */
     unsigned hold_seconds, jobs, max_threads;
     uint64_t bandwidth_bytes;
+    enum backend_quiesce quiesce;
     bool has_group;
     gid_t group;
     char *group_name;

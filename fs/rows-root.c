@@ -103,6 +103,8 @@ static int show_results(const struct node *node, FILE *out, struct rp_error *e)
 
 static int show_settings(const struct node *node, FILE *out, struct rp_error *e)
 {
+    static const char *const quiesce[] = {
+        [QUIESCE_AUTO] = "auto", [QUIESCE_YES] = "yes", [QUIESCE_NO] = "no"};
     const struct backend_options *in_force = backend_options_in_force(node->backend);
 
     (void)e;
@@ -110,6 +112,7 @@ static int show_settings(const struct node *node, FILE *out, struct rp_error *e)
     record_number(out, "hold", in_force->hold_seconds);
     record_number(out, "jobs", in_force->jobs);
     record_number(out, "bandwidth", in_force->bandwidth_bytes);
+    record_text(out, "quiesce", quiesce[in_force->quiesce]);
     record_text(out, "state", in_force->state_dir);
     record_text(out, "scratch", in_force->scratch_dir);
     record_text(out, "run", in_force->run_dir);

@@ -60,6 +60,45 @@ static int show_domain(const struct node *node, FILE *out, struct rp_error *e)
     return 0;
 }
 
+static int show_create(const struct node *node, FILE *out, struct rp_error *e)
+{
+    return backend_create_template(node->backend, node->serial, out, e);
+}
+
+static int check_create(const struct node *node, const char *text, size_t length, bool whole,
+                        const struct caller *caller, unsigned *ret_values, struct rp_error *e)
+{
+    (void)caller;
+    return backend_create_check(node->backend, node->serial, text, length, whole, ret_values, e);
+}
+
+static int commit_create(const struct node *node, const char *text, size_t length,
+                         const struct caller *caller, struct rp_error *e)
+{
+    uint64_t refpoint;
+
+    (void)caller;
+    return backend_create_start(node->backend, node->serial, text, length, &refpoint, e);
+}
+
+static void receiving_create(const struct node *node, int delta)
+{
+    backend_create_receiving(node->backend, node->serial, delta);
+}
+
+static void refused_create(const struct node *node, const struct rp_error *e)
+{
+    backend_create_refused(node->backend, node->serial, e);
+}
+
+static const struct store store_create = {
+    .max = 64 * 1024, /* the longest settings text that the backend takes */
+    .check = check_create,
+    .commit = commit_create,
+    .receiving = receiving_create,
+    .refused = refused_create,
+};
+
 static int make_refpoint(const struct node *dir, const char *name, const struct caller *caller,
                          uint64_t *ret_serial, struct rp_error *e)
 {
@@ -75,6 +114,13 @@ static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0555},
     {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
     {.path = "domain.xml", .mode = S_IFREG | 0444, .topics = TOPIC_INFO, .show = show_domain},
+    {.path = "create", .mode = S_IFREG | 0644, .show = show_create, .store = &store_create},
+    {.path = "export",
+     .mode = S_IFREG | 0644,
+     .show = rows_show_export,
+     .store = &rows_store_export},
+    {.path = "job", .mode = S_IFDIR | 0555, .flags = ATTR_JOB_TIME},
+    JOB_ROWS("job/"),
     {.path = "refpoints",
      .mode = S_IFDIR | 0755,
      .each = &class_refpoint,

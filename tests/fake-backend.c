@@ -8,7 +8,8 @@
  *   vms=N           machines vm1 ... vmN (2)
  *   refpoints=N     reference points r1 ... rN of each, bare (2)
  *   job_ms=N        how long a job takes (200)
- *   slow_ms=N       how long mkdir, rmdir, writing to hold and a refresh take (0)
+ *   slow_ms=N       how long mkdir, rmdir, create and writing to hold take (0), and, with
+ *                   stale=1, a refresh
  *   check_ms=N      how long the check of a text takes (0)
  *   stale=1         lists are always older than a second
  *   open=NUMBER     backend_open() fails with that result
@@ -18,14 +19,17 @@
  *
  *   mkdir refpoints/result-NUMBER        fails with that result
  *   mkdir refpoints/vanish               the VM goes away, with all it has
+ *   Name=result-NUMBER in create         the same, as soon as the line is complete
  *   rmdir refpoints/keep-NUMBER          fails with that result (mkdir of it works)
- *   ExportDirectory=/refuse/NUMBER       refused with that result as soon as the line is complete
- *   ExportDirectory=/late/NUMBER         refused with it only when the whole text is judged
- *   FakeResult=NUMBER                    the job ends with that result
- *   FakeMs=N                             the job takes that long
  *
- * A settings text is a line of key=value with a known key, a comment, or empty; a text with any
- * setting needs an ExportDirectory. That is all there is of an INI here.
+ * and from names in an ExportDirectory, which nobody looks at otherwise:
+ *
+ *   /refuse-NUMBER                       refused with that result as soon as the line is complete
+ *   /late-NUMBER                         refused with it only when the whole text is judged
+ *   /result-NUMBER                       the job ends with that result
+ *   /ms-N                                the job takes that long
+ *
+ * Settings are parsed and printed by the backend's own settings.c.
  *
  * One lock for everything, never held while an event is sent or something pretends to be slow. One
  * thread, the clock, moves jobs and ends holds.
@@ -37,7 +41,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+
+#include "../backend/settings.h"
 
 #define TICK_MS         20
 #define JOB_BYTES       (UINT64_C(1) << 30)
@@ -54,11 +59,13 @@ struct object {
     char name[RP_NAME_SIZE];
     struct timespec changed;
     bool gone;
-    struct list children; /* of a VM: reference points */
+    struct list children;         /* of a VM: reference points */
+    struct rp_error verb_refusal; /* of a VM: mkdir's and create's */
+    int creating;                 /* of a VM: texts for create in hand; lists wait for them */
 
     bool held;
     long long hold_ends_ms;
-    char last_export[256];
+    char *last_export;
 
     /* An owner's last job, and what is being said about the next. */
     uint64_t job;
@@ -70,11 +77,10 @@ struct object {
     enum job_state state;
     int result, wanted_result;
     long long duration_ms, started_ms;
-    bool cancel_requested;
+    bool cancel_requested, keep_hold;
     struct timespec submitted, started, ended;
     uid_t caller_uid;
-    char directory[256];
-    char *settings;
+    char *directory, *settings;
 };
 
 struct event {
@@ -92,7 +98,7 @@ struct backend {
 
     /* Protects everything below. */
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake, created;
     bool closing;
     pthread_t clock;
     struct object **objects; /* by serial >> 2; [0] is unused */
@@ -111,6 +117,11 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+static struct timespec monotonic(long long ms)
+{
+    return (struct timespec){(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+}
+
 static struct timespec now_wall(void)
 {
     struct timespec now;
@@ -121,7 +132,7 @@ static struct timespec now_wall(void)
 
 static void pretend_slow(uint64_t ms)
 {
-    struct timespec pause = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+    struct timespec pause = monotonic((long long)ms);
 
     if (ms > 0)
         nanosleep(&pause, NULL);
@@ -246,15 +257,22 @@ static bool is_active(const struct object *job)
     return !job_state_has_ended(job->state);
 }
 
-/* The job that keeps this VM, or the VM of this reference point, in use. */
-static struct object *active_job_locked(struct backend *backend, uint64_t owner)
+/* The VM that can be exported under this serial, or whose reference point can. */
+static uint64_t vm_of_locked(struct backend *backend, uint64_t owner)
 {
     struct object *object = find_locked(backend, owner);
-    uint64_t vm = object && rp_serial_kind(owner) == KIND_REFPOINT ? object->parent : owner;
+
+    return object && rp_serial_kind(owner) == KIND_REFPOINT ? object->parent : owner;
+}
+
+/* The job that keeps the owner's VM in use. */
+static struct object *active_job_locked(struct backend *backend, uint64_t owner)
+{
+    uint64_t vm = vm_of_locked(backend, owner);
 
     for (size_t i = 0; i < backend->jobs.count; i++) {
         struct object *job = find_locked(backend, backend->jobs.serials[i]);
-        if (job && is_active(job) && (job->parent == vm || job->owner == vm))
+        if (job && is_active(job) && vm_of_locked(backend, job->owner) == vm)
             return job;
     }
     return NULL;
@@ -269,8 +287,9 @@ static void end_job_locked(struct backend *backend, struct object *job, enum job
     job->result = result;
     job->ended = job->changed = now_wall();
     if (owner && state == JOB_COMPLETED) {
-        owner->held = false;
-        snprintf(owner->last_export, sizeof owner->last_export, "%s", job->directory);
+        owner->held = owner->held && job->keep_hold;
+        free(owner->last_export);
+        owner->last_export = copy(job->directory);
     }
 }
 
@@ -333,11 +352,8 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
 
 static void wait_for_tick_locked(struct backend *backend, bool busy)
 {
-    struct timespec until;
-    long long at = now_ms() + TICK_MS;
+    struct timespec until = monotonic(now_ms() + TICK_MS);
 
-    until.tv_sec = at / 1000;
-    until.tv_nsec = at % 1000 * 1000000;
     if (busy)
         pthread_cond_timedwait(&backend->wake, &backend->lock, &until);
     else
@@ -421,6 +437,7 @@ int backend_open(const struct backend_options *options, const struct backend_eve
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&backend->wake, &attr);
+    pthread_cond_init(&backend->created, &attr);
     pthread_condattr_destroy(&attr);
     backend->objects = calloc(64, sizeof *backend->objects);
     backend->room = 64;
@@ -442,6 +459,8 @@ void backend_close(struct backend *backend)
     pthread_join(backend->clock, NULL);
     for (size_t i = 1; i < backend->nobjects; i++) {
         free(backend->objects[i]->children.serials);
+        free(backend->objects[i]->last_export);
+        free(backend->objects[i]->directory);
         free(backend->objects[i]->settings);
         free(backend->objects[i]);
     }
@@ -453,6 +472,7 @@ void backend_close(struct backend *backend)
     free(backend->run_dir);
     free(backend->scratch_dir);
     pthread_cond_destroy(&backend->wake);
+    pthread_cond_destroy(&backend->created);
     pthread_mutex_destroy(&backend->lock);
     free(backend);
 }
@@ -505,17 +525,38 @@ size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind k
     return n;
 }
 
+static bool is_creating_locked(struct backend *backend, uint64_t vm)
+{
+    struct object *object = find_locked(backend, vm);
+
+    return object && object->creating > 0;
+}
+
 bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind)
 {
-    (void)parent;
-    return kind == KIND_REFPOINT && backend->stale;
+    bool creating;
+
+    if (kind != KIND_REFPOINT)
+        return false;
+    pthread_mutex_lock(&backend->lock);
+    creating = is_creating_locked(backend, parent);
+    pthread_mutex_unlock(&backend->lock);
+    return creating || backend->stale;
 }
 
 void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
                      unsigned timeout_ms)
 {
-    (void)parent, (void)kind;
-    pretend_slow(backend->slow_ms < timeout_ms ? backend->slow_ms : timeout_ms);
+    struct timespec until = monotonic(now_ms() + timeout_ms);
+
+    (void)kind;
+    if (backend->stale)
+        pretend_slow(backend->slow_ms < timeout_ms ? backend->slow_ms : timeout_ms);
+    pthread_mutex_lock(&backend->lock);
+    while (is_creating_locked(backend, parent))
+        if (pthread_cond_timedwait(&backend->created, &backend->lock, &until) == ETIMEDOUT)
+            break;
+    pthread_mutex_unlock(&backend->lock);
 }
 
 /* ---- snapshots ---- */
@@ -600,7 +641,7 @@ static void fill_vm_locked(struct backend *backend, const struct object *vm, str
         .state = "running",
         .persistent = true,
         .held = held_name_locked(backend, vm),
-        .last_refusal = refusal_text(&vm->refusal),
+        .last_refusal = refusal_text(&vm->verb_refusal),
         .ndisks = 2,
         .disks = calloc(2, sizeof *info->disks),
         .changed = vm->changed,
@@ -804,10 +845,10 @@ static void fill_info_locked(struct backend *backend, const struct object *objec
         owner = find_locked(backend, object->owner);
     if (job)
         fill_job(job, info);
-    struct object *vm = find_locked(backend, owner ? owner->parent : 0);
+    struct object *vm = owner ? find_locked(backend, vm_of_locked(backend, owner->serial)) : NULL;
     info->has_result = info->state != JOB_NONE;
     info->vm = copy(vm ? vm->name : "");
-    info->refpoint = copy(owner ? owner->name : "");
+    info->refpoint = copy(owner && owner != vm ? owner->name : "");
     info->error = copy(error_of(object, job));
     info->export_directory = copy(job ? job->directory : "");
     info->settings = copy(job ? job->settings : "");
@@ -868,14 +909,14 @@ static void vanish_locked(struct backend *backend, struct object *vm, struct eve
     add_event(events, n, 0, TOPIC_LIST);
 }
 
-static int check_name_locked(struct backend *backend, struct object *vm, const char *name,
+static int check_name_locked(struct backend *backend, const struct object *vm, const char *name,
                              struct rp_error *e)
 {
     int result = magic_result(name, "result-");
 
     if (result)
         return rp_fail(e, result, "the name asks for a refusal");
-    if (*name == '.' || strchr(name, ' ') || strlen(name) > NAME_MAX_LENGTH)
+    if (*name == '.' || strpbrk(name, " /") || strlen(name) > NAME_MAX_LENGTH)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "'%s' cannot be a reference point's name",
                        name);
     if (child_locked(backend, vm->serial, KIND_REFPOINT, name)) {
@@ -884,6 +925,11 @@ static int check_name_locked(struct backend *backend, struct object *vm, const c
             e->err = EEXIST;
         return -EEXIST;
     }
+    return 0;
+}
+
+static int check_free_locked(struct backend *backend, const struct object *vm, struct rp_error *e)
+{
     for (size_t i = 0; i < vm->children.count; i++)
         if (find_locked(backend, vm->children.serials[i])->held)
             return rp_fail(e, RESULT_IN_USE, "the VM is held by another reference point");
@@ -891,18 +937,19 @@ static int check_name_locked(struct backend *backend, struct object *vm, const c
 }
 
 static int create_locked(struct backend *backend, struct object *vm, const char *name,
-                         uint64_t *ret_refpoint, struct rp_error *e)
+                         uint64_t hold_seconds, uint64_t *ret_refpoint, struct rp_error *e)
 {
     int ret = check_name_locked(backend, vm, name, e);
 
-    if (ret < 0) {
-        if (e)
-            vm->refusal = *e;
+    if (ret == 0)
+        ret = check_free_locked(backend, vm, e);
+    if (ret < 0)
         return ret;
-    }
     struct object *refpoint = add_locked(backend, vm->serial, KIND_REFPOINT, name);
     refpoint->held = true;
-    refpoint->hold_ends_ms = now_ms() + backend->options.hold_seconds * 1000LL;
+    refpoint->hold_ends_ms =
+        now_ms() +
+        1000LL * (long long)(hold_seconds ? hold_seconds : backend->options.hold_seconds);
     *ret_refpoint = refpoint->serial;
     pthread_cond_signal(&backend->wake);
     return 0;
@@ -914,15 +961,15 @@ static void send_all(struct backend *backend, const struct event *events, size_t
         send(backend, events[i].serial, events[i].topics);
 }
 
-int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *name,
-                            const struct caller *caller, uint64_t *ret_refpoint, struct rp_error *e)
+static int create(struct backend *backend, uint64_t vm, const char *name, uint64_t hold_seconds,
+                  uint64_t *ret_refpoint, struct rp_error *e)
 {
+    struct rp_error local = RP_ERROR_INIT;
     struct event events[EVENTS_MAX];
     struct object *object;
     size_t n = 0;
     int ret;
 
-    (void)caller;
     pretend_slow(backend->slow_ms);
     pthread_mutex_lock(&backend->lock);
     object = find_locked(backend, vm);
@@ -930,11 +977,102 @@ int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *na
         vanish_locked(backend, object, events, &n);
         object = NULL;
     }
-    ret = object ? create_locked(backend, object, name, ret_refpoint, e) : no_object(e);
+    ret = object ? create_locked(backend, object, name, hold_seconds, ret_refpoint, &local)
+                 : no_object(&local);
     if (ret == 0)
         add_event(events, &n, vm, TOPIC_LIST | TOPIC_HOLD);
+    else if (object)
+        object->verb_refusal = local;
     pthread_mutex_unlock(&backend->lock);
     send_all(backend, events, n);
+    if (ret < 0 && e)
+        *e = local;
+    return ret;
+}
+
+int backend_refpoint_create(struct backend *backend, uint64_t vm, const char *name,
+                            const struct caller *caller, uint64_t *ret_refpoint, struct rp_error *e)
+{
+    (void)caller;
+    return create(backend, vm, name, 0, ret_refpoint, e);
+}
+
+int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, struct rp_error *e)
+{
+    struct child object;
+
+    if (backend_stat(backend, vm, &object) < 0)
+        return no_object(e);
+    settings_print_template(out, SETTINGS_OF_CREATE, "vda", NULL);
+    return 0;
+}
+
+int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         bool whole, unsigned *ret_settings, struct rp_error *e)
+{
+    struct export_settings settings;
+    struct object *object;
+    unsigned count;
+    int ret = settings_parse(text, length, whole, SETTINGS_OF_CREATE, &settings, e);
+
+    if (ret < 0)
+        return ret;
+    pretend_slow(backend->check_ms);
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, vm);
+    ret = !object         ? no_object(e)
+          : settings.name ? check_name_locked(backend, object, settings.name, e)
+                          : 0;
+    pthread_mutex_unlock(&backend->lock);
+    count = settings.count;
+    settings_clear(&settings);
+    if (ret == 0)
+        *ret_settings = count;
+    return ret;
+}
+
+void backend_create_receiving(struct backend *backend, uint64_t vm, int delta)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, vm);
+    if (object)
+        object->creating += delta;
+    pthread_cond_broadcast(&backend->created);
+    pthread_mutex_unlock(&backend->lock);
+}
+
+void backend_create_refused(struct backend *backend, uint64_t vm, const struct rp_error *e)
+{
+    struct object *object;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, vm);
+    if (object)
+        object->verb_refusal = *e;
+    pthread_mutex_unlock(&backend->lock);
+    if (object)
+        send(backend, vm, TOPIC_INFO);
+}
+
+int backend_create_start(struct backend *backend, uint64_t vm, const char *text, size_t length,
+                         uint64_t *ret_refpoint, struct rp_error *e)
+{
+    struct rp_error local = RP_ERROR_INIT;
+    struct export_settings settings;
+    int ret = settings_parse(text, length, true, SETTINGS_OF_CREATE, &settings, &local);
+
+    if (ret < 0) {
+        backend_create_refused(backend, vm, &local);
+        if (e)
+            *e = local;
+        return ret;
+    }
+    *ret_refpoint = 0;
+    if (settings.count > 0)
+        ret = create(backend, vm, settings.name, settings.hold_seconds, ret_refpoint, e);
+    settings_clear(&settings);
     return ret;
 }
 
@@ -1000,16 +1138,18 @@ int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_e
 
 /* ---- exports ---- */
 
+static enum settings_scope scope_of(uint64_t owner)
+{
+    return rp_serial_kind(owner) == KIND_VM ? SETTINGS_OF_VM : SETTINGS_OF_REFPOINT;
+}
+
 int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, struct rp_error *e)
 {
     struct child object;
 
     if (backend_stat(backend, owner, &object) < 0)
         return no_object(e);
-    fputs("# Settings of an export, one key=value a line.\n"
-          "#ExportDirectory=/backup/new\n"
-          "#BaseReferencePoint=\n",
-          out);
+    settings_print_template(out, scope_of(owner), "vda", NULL);
     return 0;
 }
 
@@ -1039,97 +1179,36 @@ void backend_export_receiving(struct backend *backend, uint64_t owner, int delta
         send(backend, owner, TOPIC_JOB);
 }
 
-static const char *const keys[] = {
-    "ExportDirectory",
-    "BaseReferencePoint",
-    "DisksToExport",
-    "Format",
-    "Compression",
-    "Checksum",
-    "BaseExportDirectory",
-    "IfBaseLost",
-    "RequireExact",
-    "Bandwidth",
-    "Timeout",
-    "KeepHold",
-    "FakeResult",
-    "FakeMs",
-};
-
-struct settings {
-    char directory[256];
-    int result;
-    long long ms;
-    unsigned count;
-};
-
-static bool is_known(const char *key, size_t length)
+/* The number behind `name` in the directory, as in "/any/ms-500"; 0 when the name is not in it. */
+static long long magic_of(const struct export_settings *settings, const char *name)
 {
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (strlen(keys[i]) == length && strncasecmp(keys[i], key, length) == 0)
-            return true;
-    return false;
+    const char *found =
+        settings->export_directory ? strstr(settings->export_directory, name) : NULL;
+
+    return found ? strtoll(found + strlen(name), NULL, 10) : 0;
 }
 
-/* `line` has no newline, and a NUL behind it. */
-static int parse_line(const char *line, unsigned number, struct settings *settings,
-                      struct rp_error *e)
+/* On success *ret_settings is the caller's to clear. */
+static int parse(uint64_t owner, const char *text, size_t length, bool whole,
+                 struct export_settings *ret_settings, struct rp_error *e)
 {
-    const char *value = strchr(line, '=');
+    struct export_settings settings;
     int result;
+    int ret = settings_parse(text, length, whole, scope_of(owner), &settings, e);
 
-    if (!*line || *line == '#' || *line == ';')
-        return 0;
-    if (!value)
-        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "line %u: not key=value", number);
-    if (!is_known(line, (size_t)(value - line)))
-        return rp_fail(e, RESULT_INVALID_PARAMETER, "line %u: unknown key '%.*s'", number,
-                       (int)(value - line), line);
-    value++;
-    result = magic_result(value, "/refuse/");
+    if (ret < 0)
+        return ret;
+    result = (int)magic_of(&settings, "/refuse-");
     if (result)
-        return rp_fail(e, result, "line %u: the value asks for a refusal", number);
-    if (strncasecmp(line, "ExportDirectory", 15) == 0)
-        snprintf(settings->directory, sizeof settings->directory, "%s", value);
-    if (strncasecmp(line, "FakeResult", 10) == 0)
-        settings->result = (int)strtol(value, NULL, 10);
-    if (strncasecmp(line, "FakeMs", 6) == 0)
-        settings->ms = strtoll(value, NULL, 10);
-    settings->count++;
-    return 0;
-}
-
-static int judge_whole(const struct settings *settings, struct rp_error *e)
-{
-    int result = magic_result(settings->directory, "/late/");
-
-    if (settings->count > 0 && !*settings->directory)
-        return rp_fail(e, RESULT_INVALID_PARAMETER, "ExportDirectory is missing");
-    return result ? rp_fail(e, result, "the whole text asks for a refusal") : 0;
-}
-
-static int parse(const char *text, size_t length, bool whole, struct settings *settings,
-                 struct rp_error *e)
-{
-    char *lines = strndup(text ? text : "", length), *line = lines, *end;
-    unsigned number = 1;
-    int ret = 0;
-
-    if (!lines)
-        return rp_fail_memory(e);
-    if (strlen(lines) < length) {
-        free(lines);
-        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "the text contains a NUL byte");
-    }
-    for (; ret == 0 && (end = strchr(line, '\n')); line = end + 1, number++) {
-        *end = '\0';
-        ret = parse_line(line, number, settings, e);
-    }
-    if (ret == 0 && whole)
-        ret = parse_line(line, number, settings, e);
-    if (ret == 0 && whole)
-        ret = judge_whole(settings, e);
-    free(lines);
+        ret = rp_fail(e, result, "line %u: the directory asks for a refusal",
+                      settings.line[SETTING_EXPORT_DIRECTORY]);
+    result = (int)magic_of(&settings, "/late-");
+    if (ret == 0 && whole && result)
+        ret = rp_fail(e, result, "the whole text asks for a refusal");
+    if (ret < 0)
+        settings_clear(&settings);
+    else
+        *ret_settings = settings;
     return ret;
 }
 
@@ -1137,15 +1216,17 @@ int backend_export_check(struct backend *backend, uint64_t owner, const char *te
                          bool whole, const struct caller *caller, unsigned *ret_settings,
                          struct rp_error *e)
 {
-    struct settings settings = {.ms = 0};
+    struct export_settings settings;
     int ret;
 
-    (void)owner, (void)caller;
+    (void)caller;
     pretend_slow(backend->check_ms);
-    ret = parse(text, length, whole, &settings, e);
-    if (ret == 0)
-        *ret_settings = settings.count;
-    return ret;
+    ret = parse(owner, text, length, whole, &settings, e);
+    if (ret < 0)
+        return ret;
+    *ret_settings = settings.count;
+    settings_clear(&settings);
+    return 0;
 }
 
 void backend_export_refused(struct backend *backend, uint64_t owner, const struct rp_error *e)
@@ -1164,10 +1245,23 @@ void backend_export_refused(struct backend *backend, uint64_t owner, const struc
         send(backend, owner, TOPIC_JOB);
 }
 
-static uint64_t start_locked(struct backend *backend, struct object *owner,
-                             const struct settings *settings, char *text,
-                             const struct caller *caller)
+static char *print_settings(const struct export_settings *settings, enum settings_scope scope)
 {
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (!out)
+        abort();
+    settings_print(settings, scope, out);
+    fclose(out);
+    return text;
+}
+
+static uint64_t start_locked(struct backend *backend, struct object *owner,
+                             const struct export_settings *settings, const struct caller *caller)
+{
+    long long ms = magic_of(settings, "/ms-");
     char name[32];
     uint64_t id = ++backend->last_job_id;
 
@@ -1175,44 +1269,62 @@ static uint64_t start_locked(struct backend *backend, struct object *owner,
     struct object *job = add_locked(backend, 0, KIND_JOB, name);
     job->id = id;
     job->owner = owner->serial;
-    job->parent = owner->parent;
     job->state = JOB_NEW;
-    job->wanted_result = settings->result;
-    job->duration_ms = settings->ms ? settings->ms : (long long)backend->job_ms;
+    job->wanted_result = (int)magic_of(settings, "/result-");
+    job->duration_ms = ms ? ms : (long long)backend->job_ms;
+    job->keep_hold = settings->keep_hold;
     job->submitted = now_wall();
     job->caller_uid = caller->uid;
-    job->settings = text;
-    memcpy(job->directory, settings->directory, sizeof job->directory);
+    job->settings = print_settings(settings, scope_of(owner->serial));
+    job->directory = copy(settings->export_directory);
     owner->job = job->serial;
     owner->refusal = (struct rp_error)RP_ERROR_INIT;
+    /* A reference point of the exported instant; its hold ends with the export, so none begins. */
+    if (settings->refpoint)
+        add_locked(backend, owner->serial, KIND_REFPOINT, settings->refpoint);
     pthread_cond_signal(&backend->wake);
     return job->serial;
+}
+
+/* Judges what only the objects can tell, and starts, without letting go of the lock between. */
+static int start(struct backend *backend, uint64_t owner, const struct export_settings *settings,
+                 const struct caller *caller, uint64_t *ret_job, struct rp_error *e)
+{
+    struct object *object, *running;
+    int ret = 0;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, owner);
+    running = object ? active_job_locked(backend, owner) : NULL;
+    if (!object)
+        ret = no_object(e);
+    else if (running)
+        ret = rp_fail(e, RESULT_IN_USE, "job %" PRIu64 " of this VM runs", running->id);
+    else if (settings->refpoint)
+        ret = check_name_locked(backend, object, settings->refpoint, e);
+    if (ret == 0)
+        *ret_job = start_locked(backend, object, settings, caller);
+    pthread_mutex_unlock(&backend->lock);
+    return ret;
 }
 
 int backend_export_start(struct backend *backend, uint64_t owner, const char *text, size_t length,
                          const struct caller *caller, uint64_t *ret_job, struct rp_error *e)
 {
     struct rp_error local = RP_ERROR_INIT;
-    struct settings settings = {.ms = 0};
-    struct object *object;
+    struct export_settings settings = {.count = 0};
     uint64_t job = 0;
-    int ret = parse(text, length, true, &settings, &local);
+    int ret = parse(owner, text, length, true, &settings, &local);
 
     if (ret == 0 && settings.count > 0)
-        ret = backend_export_may_begin(backend, owner, &local);
+        ret = start(backend, owner, &settings, caller, &job, &local);
+    settings_clear(&settings);
     if (ret < 0) {
         backend_export_refused(backend, owner, &local);
         if (e)
             *e = local;
         return ret;
     }
-    pthread_mutex_lock(&backend->lock);
-    object = find_locked(backend, owner);
-    if (object && settings.count > 0)
-        job = start_locked(backend, object, &settings, strndup(text, length), caller);
-    pthread_mutex_unlock(&backend->lock);
-    if (!object)
-        return no_object(e);
     if (job) {
         send(backend, owner, TOPIC_JOB);
         send(backend, job, TOPIC_JOB);

@@ -69,7 +69,7 @@ static struct job_queue *open_queue(unsigned max_running)
     struct job_queue *queue = NULL;
     struct rp_error e;
 
-    assert_int_equal(job_queue_open(max_running, &to_events, &queue, &e), 0);
+    assert_int_equal(job_queue_open(max_running, 0, &to_events, &queue, &e), 0);
     return queue;
 }
 

@@ -48,6 +48,7 @@ static const struct manifest sample = {
     .uuid = (char[]){"70872f8f-e240-42e4-a645-c384ca37634b"},
     .refpoint = (char[]){"tue"},
     .base = (char[]){"mon"},
+    .id = (char[]){"0123456789abcdef"},
     .moment = 1790000000,
     .exact = true,
     .consistency_level = 2,
@@ -79,6 +80,7 @@ static void test_round_trip(void **unused)
     assert_string_equal(read.vm, sample.vm);
     assert_int_equal(read.moment, sample.moment);
     assert_true(read.exact);
+    assert_string_equal(read.id, sample.id);
     assert_int_equal(read.result, 0);
     assert_int_equal(read.ndisks, 2);
     assert_int_equal(read.disks[0].size_bytes, 1ull << 43);

@@ -20,7 +20,7 @@
 /* Takes the words of a command line up to NULL. */
 static int parse(struct options *options, struct rp_error *e, bool *is_usage, ...)
 {
-    char *argv[ARGS_MAX + 1] = {"refpointfs"};
+    char program[] = "refpointfs", *argv[ARGS_MAX + 1] = {program};
     int argc = 1;
     va_list args;
 

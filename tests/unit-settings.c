@@ -41,14 +41,14 @@ static char *print(const struct export_settings *s, bool of_vm)
     return text;
 }
 
-static char *print_template(bool of_vm, const char *disks, const char *bases)
+static char *print_template(enum settings_scope scope, const char *disks, const char *bases)
 {
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
 
     assert_non_null(out);
-    settings_print_template(out, of_vm, disks, bases);
+    settings_print_template(out, scope, disks, bases);
     assert_int_equal(fclose(out), 0);
     return text;
 }
@@ -79,6 +79,11 @@ static void assert_equals_file(char *text, const char *name)
 
 /* ---- every key ---- */
 
+static bool is_of_create(enum setting setting)
+{
+    return setting == SETTING_NAME || setting == SETTING_CONSISTENCY || setting == SETTING_HOLD;
+}
+
 static void reads_every_key(void **state)
 {
     char *text = read_data("settings-every-key.ini");
@@ -105,9 +110,58 @@ static void reads_every_key(void **state)
     assert_int_equal(s.line[SETTING_EXPORT_DIRECTORY], 3);
     assert_int_equal(s.line[SETTING_DISKS], 5);
     for (size_t i = 0; i < SETTING_COUNT; i++)
-        assert_true(s.line[i] > 0);
+        assert_true(is_of_create((enum setting)i) || s.line[i] > 0);
     settings_clear(&s);
     free(text);
+}
+
+static void reads_every_key_of_create(void **state)
+{
+    struct export_settings s = {0};
+    struct rp_error e = RP_ERROR_INIT;
+    const char *text = "name=tue\nBaseReferencePoint=mon\nDisksToExport=vdb\n"
+                       "ConsistencyLevel=1\nHold=90\n";
+
+    (void)state;
+    assert_int_equal(settings_parse(text, strlen(text), true, SETTINGS_OF_CREATE, &s, &e), 0);
+    assert_string_equal(s.name, "tue");
+    assert_string_equal(s.base_refpoint, "mon");
+    assert_int_equal(s.ndisks, 1);
+    assert_int_equal(s.consistency, SETTINGS_CONSISTENCY_APPLICATION);
+    assert_int_equal(s.hold_seconds, 90);
+    settings_clear(&s);
+}
+
+/* Each file has its own keys, and says where the others belong. */
+static void refuses_keys_of_other_files(void **state)
+{
+    static const struct {
+        const char *text;
+        enum settings_scope scope;
+        const char *message;
+    } cases[] = {
+        {"Name=x\n", SETTINGS_OF_VM, "line 1: Name can be set only in the VM's create file"},
+        {"Hold=1\n", SETTINGS_OF_REFPOINT, "line 1: Hold can be set only in the VM's create file"},
+        {"Name=x\nTimeout=1\n", SETTINGS_OF_CREATE,
+         "line 2: Timeout can be set only in an export file"},
+        {"ReferencePoint=x\n", SETTINGS_OF_CREATE,
+         "line 1: ReferencePoint can be set only in the VM's own export file"},
+        {"Hold=1\n", SETTINGS_OF_CREATE, "Name is missing"},
+        {"Name=x\nConsistencyLevel=3\n", SETTINGS_OF_CREATE,
+         "line 2: ConsistencyLevel is '3', but can be auto or 1 or 2"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct export_settings s;
+        struct rp_error e = RP_ERROR_INIT;
+
+        assert_int_equal(
+            settings_parse(cases[i].text, strlen(cases[i].text), true, cases[i].scope, &s, &e),
+            -EINVAL);
+        assert_string_equal(e.message, cases[i].message);
+        assert_int_equal(e.result, RESULT_INVALID_PARAMETER);
+    }
 }
 
 static void fills_in_defaults(void **state)
@@ -536,6 +590,8 @@ static void template_documents_every_key(void **state)
     (void)state;
     assert_equals_file(print_template(false, NULL, NULL), "settings-template.txt");
     assert_equals_file(print_template(true, "vda vdb", "mon tue"), "settings-template-vm.txt");
+    assert_equals_file(print_template(SETTINGS_OF_CREATE, "vda", NULL),
+                       "settings-template-create.txt");
 }
 
 static void template_sets_nothing(void **state)
@@ -561,7 +617,7 @@ static void template_shows_what_can_be_written(void **state)
             line[1] = ' ';
     s = parse_good(text, true);
     for (enum setting i = 0; i < SETTING_COUNT; i++)
-        assert_true(s.line[i] > 0);
+        assert_true(is_of_create((enum setting)i) || s.line[i] > 0);
     free(s.export_directory);
     free(s.base_refpoint);
     free(s.base_export_directory);
@@ -585,6 +641,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reads_every_key),
+        cmocka_unit_test(reads_every_key_of_create),
+        cmocka_unit_test(refuses_keys_of_other_files),
         cmocka_unit_test(fills_in_defaults),
         cmocka_unit_test(keys_and_words_have_no_case),
         cmocka_unit_test(yes_and_no_have_many_words),

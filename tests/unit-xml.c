@@ -26,6 +26,8 @@ static const char domain_text[] =
     "      <source dev='/dev/vg/x'/><target dev='vdb'/></disk>"
     "    <disk type='file' device='cdrom'><target dev='sda'/><readonly/></disk>"
     "    <disk type='network'><source protocol='rbd' name='p/x'/><target dev='vdc'/></disk>"
+    "    <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'"
+    "      state='connected'/></channel>"
     "  </devices>"
     "  <seclabel type='dynamic' model='apparmor'><label>+1:+2</label></seclabel>"
     "  <seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+109</label></seclabel>"
@@ -44,6 +46,7 @@ static void test_domain(void **unused)
     assert_true(domain.has_owner);
     assert_int_equal(domain.owner_uid, 64055);
     assert_int_equal(domain.owner_gid, 109);
+    assert_true(domain.has_agent);
     assert_int_equal(domain.ndisks, 4);
     assert_string_equal(domain.disks[0].target, "vda");
     assert_string_equal(domain.disks[0].source, "/images/a <b>.qcow2");
@@ -72,6 +75,7 @@ static void test_domain_with_named_owner(void **unused)
                                       &domain, &e),
                      0);
     assert_false(domain.has_owner);
+    assert_false(domain.has_agent);
     assert_int_equal(domain.ndisks, 0);
     xml_domain_clear(&domain);
 }
@@ -155,11 +159,17 @@ static void test_backup_socket(void **unused)
 static const struct xml_mark_disk marks[] = {
     {.target = "vda",
      .included = true,
+     .marked = true,
      .base = "m&n",
      .export_name = "vda",
      .bitmap = "b'a",
      .scratch_file = "/s/\"x\"<y>"},
-    {.target = "vdb", .included = true, .export_name = "vdb", .bitmap = "", .scratch_file = "/s/b"},
+    {.target = "vdb",
+     .included = true,
+     .marked = false,
+     .export_name = "vdb",
+     .bitmap = "",
+     .scratch_file = "/s/b"},
     {.target = "sda"},
 };
 
@@ -187,16 +197,20 @@ static void test_make_checkpoint(void **unused)
     char *text;
 
     (void)unused;
-    assert_int_equal(xml_make_checkpoint("a<b", marks, 3, &text, &e), 0);
+    assert_int_equal(xml_make_checkpoint("a<b", "level & 1", marks, 3, &text, &e), 0);
     assert_int_equal(xml_parse_checkpoint(text, &point, &e), 0);
     assert_string_equal(point.name, "a<b");
+    assert_string_equal(point.description, "level & 1");
     assert_int_equal(point.ndisks, 3);
     xml_checkpoint_clear(&point);
+    assert_non_null(strstr(text, "<disk name=\"vda\" checkpoint=\"bitmap\"/>"));
+    assert_non_null(strstr(text, "<disk name=\"vdb\" checkpoint=\"no\"/>"));
     free(text);
 
     /* No disks named: libvirt takes all, and its schema wants no empty list. */
-    assert_int_equal(xml_make_checkpoint("x", NULL, 0, &text, &e), 0);
+    assert_int_equal(xml_make_checkpoint("x", "", NULL, 0, &text, &e), 0);
     assert_null(strstr(text, "disks"));
+    assert_null(strstr(text, "description"));
     free(text);
 }
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Reference points of VMs that are off. libvirt refuses to make and delete their checkpoints, but
+ * takes a definition of one whose bitmaps are in the images already. Runs in the caller's thread or
+ * an export's worker.
+ */
+#include "registry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qcow2-file.h"
+
+/* ---- making ---- */
+
+static void remove_bitmaps(const struct mark *mark, size_t count)
+{
+    struct rp_error ignored;
+
+    for (size_t i = 0; i < count; i++)
+        if (mark->targets[i].part == HOLD_MARKED)
+            offline_remove_bitmap(mark->targets[i].file, mark->spec->name, &ignored);
+}
+
+static int add_bitmaps(const struct mark *mark, struct rp_error *e)
+{
+    for (size_t i = 0; i < mark->ntargets; i++) {
+        const struct hold_target *target = &mark->targets[i];
+        int rc =
+            target->part == HOLD_MARKED ? offline_add_bitmap(target->file, mark->spec->name, e) : 0;
+
+        if (rc < 0) {
+            rp_error_prefix(e, "disk '%s': ", target->target);
+            remove_bitmaps(mark, i);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int redefine(struct registry *registry, const struct mark *mark, struct rp_error *e)
+{
+    struct xml_mark_disk *disks = calloc(mark->ntargets + 1, sizeof *disks);
+    const struct hold_request request = {.targets = mark->targets, .ntargets = mark->ntargets};
+    char *description = hold_make_description(&request, false), *xml;
+    int rc;
+
+    if (!disks || !description) {
+        free(disks);
+        free(description);
+        return rp_fail_memory(e);
+    }
+    for (size_t i = 0; i < mark->ntargets; i++) {
+        disks[i].target = mark->targets[i].target;
+        disks[i].marked = mark->targets[i].part == HOLD_MARKED;
+    }
+    rc = xml_make_redefinition(mark->spec->name, description, mark->parent, time(NULL), disks,
+                               mark->ntargets, mark->xml, &xml, e);
+    free(disks);
+    free(description);
+    if (rc == 0) {
+        rc = virt_create_checkpoint(registry->virt, mark->uuid, xml, true, e);
+        free(xml);
+    }
+    return rc;
+}
+
+int mark_offline_point(struct registry *registry, const struct mark *mark, struct rp_error *e)
+{
+    int rc = add_bitmaps(mark, e);
+
+    if (rc == 0) {
+        rc = redefine(registry, mark, e);
+        if (rc < 0)
+            remove_bitmaps(mark, mark->ntargets);
+    }
+    return rc;
+}
+
+/* ---- serving ---- */
+
+/* The newest of the bases whose bitmap is in the image and whole. */
+static int choose_base(const struct mark *mark, const struct qcow2_facts *facts,
+                       struct hold_disk *disk)
+{
+    const char *why = "no older reference point covers it";
+
+    for (size_t i = 0; i < mark->nbases; i++) {
+        const struct qcow2_bitmap *bitmap = qcow2_file_find_bitmap(facts, mark->bases[i]);
+
+        if (bitmap && !bitmap->in_use) {
+            free(disk->base);
+            free(disk->bitmap);
+            disk->base = strdup(mark->bases[i]);
+            disk->bitmap = strdup(mark->bases[i]);
+            return disk->base && disk->bitmap ? 0 : -ENOMEM;
+        }
+        why = bitmap ? "the bitmap is broken" : "the bitmap is not in the image";
+    }
+    free(disk->why_full);
+    disk->why_full = strdup(why);
+    return disk->why_full ? 0 : -ENOMEM;
+}
+
+static const struct hold_target *find_target(const struct mark *mark, const char *name)
+{
+    for (size_t i = 0; i < mark->ntargets; i++)
+        if (strcmp(mark->targets[i].target, name) == 0)
+            return &mark->targets[i];
+    return NULL;
+}
+
+static int describe_disk(const struct mark *mark, struct hold_disk *disk,
+                         struct offline_disk *ret_disk, struct rp_error *e)
+{
+    const struct hold_target *target = find_target(mark, disk->target);
+    struct qcow2_facts facts = {0};
+    const struct qcow2_bitmap *point;
+    int rc = 0;
+
+    *disk->bitmap = '\0';
+    if (target->part == HOLD_MARKED)
+        rc = qcow2_file_read(target->file, &facts, e);
+    if (rc == 0 && choose_base(mark, &facts, disk) < 0)
+        rc = rp_fail_memory(e);
+    point = mark->spec->point ? qcow2_file_find_bitmap(&facts, mark->spec->point) : NULL;
+    *ret_disk = (struct offline_disk){
+        .file = target->file,
+        .format = target->format,
+        .export_name = disk->export_name,
+        .bitmaps = {*disk->base ? disk->bitmap : NULL,
+                    point && !point->in_use ? mark->spec->point : NULL},
+    };
+    qcow2_file_clear(&facts);
+    return rc;
+}
+
+int mark_offline_serve(struct registry *registry, const struct mark *mark, struct made *made,
+                       struct rp_error *e)
+{
+    struct offline_disk *disks = calloc(mark->ntargets + 1, sizeof *disks);
+    struct hold_request request;
+    struct hold *hold = NULL;
+    int rc;
+
+    mark_describe(registry, mark, made, &request);
+    rc = disks ? hold_prepare(&request, &hold, e) : rp_fail_memory(e);
+    for (size_t i = 0; rc == 0 && i < hold->ndisks; i++)
+        rc = describe_disk(mark, &hold->disks[i], &disks[i], e);
+    if (rc == 0)
+        rc = offline_serve(hold->socket_path, disks, hold->ndisks, &made->offline, e);
+    free(disks);
+    if (rc < 0) {
+        hold_free(hold);
+        return rc;
+    }
+    hold->is_offline = true;
+    made->hold = hold;
+    return 0;
+}
+
+/* ---- removing ---- */
+
+/* The images of the disks that the point covers, copied. */
+static size_t copy_files(struct registry *registry, struct vm *vm, uint64_t serial,
+                         char ***ret_files)
+{
+    const struct refpoint *refpoint;
+    char **files = NULL;
+    size_t count = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    refpoint = table_find(&vm->refpoints, serial);
+    if (refpoint)
+        files = calloc(refpoint->ndisks + 1, sizeof *files);
+    for (size_t i = 0; files && i < refpoint->ndisks; i++) {
+        const struct vm_disk *disk = registry_find_disk(vm, refpoint->disks[i].target);
+
+        if (refpoint->disks[i].covered && disk && (files[count] = strdup(disk->source)))
+            count++;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    *ret_files = files;
+    return count;
+}
+
+int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,
+                        const char *name, struct rp_error *e)
+{
+    char **files;
+    size_t count = copy_files(registry, vm, refpoint, &files);
+    int rc = 0;
+
+    /* Bitmaps first: what is left by a failure half-way is a point that can be removed again. */
+    for (size_t i = 0; i < count; i++) {
+        if (rc == 0)
+            rc = offline_remove_bitmap(files[i], name, e);
+        free(files[i]);
+    }
+    free(files);
+    return rc == 0 ? virt_delete_checkpoint(registry->virt, vm->uuid, name, true, e) : rc;
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Runs qemu-img and qemu-storage-daemon on the images of a VM that is off. Knows images and
+ * bitmaps, not VMs. Any thread; what it starts belongs to the struct it returns.
+ */
+#include "offline.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "qcow2-file.h"
+#include "source.h"
+
+/* qemu-img writes a few clusters; more is a file system that hangs. */
+#define IMAGE_TIMEOUT_MS 30000
+#define SERVE_TIMEOUT_MS 30000
+#define SERVE_POLL_MS    5
+
+/* Whether there is anything in a bitmap can be told in clusters of any size. */
+#define PROBE_CLUSTER_BYTES 65536u
+
+struct offline {
+    struct process process;
+    char *pid_file, *socket_path;
+    size_t nfiles;
+    char **files;
+    struct offline_mark *marks;
+};
+
+/* ---- bitmaps ---- */
+
+static int change_bitmap(const char *file, char *action, const char *name, struct rp_error *e)
+{
+    char *const arguments[] = {(char[]){"qemu-img"},    (char[]){"bitmap"},      action,
+                               (char[]){"-f"},          (char[]){"qcow2"},       (char[]){"--"},
+                               (char *)(uintptr_t)file, (char *)(uintptr_t)name, NULL};
+
+    return process_run(arguments, IMAGE_TIMEOUT_MS, e);
+}
+
+int offline_add_bitmap(const char *file, const char *name, struct rp_error *e)
+{
+    return change_bitmap(file, (char[]){"--add"}, name, e);
+}
+
+int offline_remove_bitmap(const char *file, const char *name, struct rp_error *e)
+{
+    struct qcow2_facts facts;
+    bool exists;
+    int rc = qcow2_file_read(file, &facts, e);
+
+    if (rc < 0)
+        return rc;
+    exists = qcow2_file_find_bitmap(&facts, name) != NULL;
+    qcow2_file_clear(&facts);
+    return exists ? change_bitmap(file, (char[]){"--remove"}, name, e) : 0;
+}
+
+/* ---- serving ---- */
+
+static int look(const char *file, struct offline_mark *ret_mark)
+{
+    struct stat st;
+
+    if (stat(file, &st) < 0)
+        return -errno;
+    *ret_mark = (struct offline_mark){.changed = st.st_mtim, .size = st.st_size};
+    return 0;
+}
+
+bool offline_is_unchanged(const struct offline *offline)
+{
+    struct offline_mark now = {0};
+
+    for (size_t i = 0; i < offline->nfiles; i++) {
+        const struct offline_mark *then = &offline->marks[i];
+
+        if (look(offline->files[i], &now) < 0 || now.size != then->size ||
+            now.changed.tv_sec != then->changed.tv_sec ||
+            now.changed.tv_nsec != then->changed.tv_nsec)
+            return false;
+    }
+    return true;
+}
+
+/* A growing list of arguments; `*failed` gathers the lack of memory. */
+struct arguments {
+    char **items;
+    size_t count;
+    bool failed;
+};
+
+static void add(struct arguments *arguments, const char *text)
+{
+    char **items = arguments->failed
+                       ? NULL
+                       : reallocarray(arguments->items, arguments->count + 2, sizeof *items);
+
+    if (!items) {
+        arguments->failed = true;
+        return;
+    }
+    arguments->items = items;
+    items[arguments->count] = text ? strdup(text) : NULL;
+    arguments->failed = !items[arguments->count];
+    items[++arguments->count] = NULL;
+}
+
+static void clear(struct arguments *arguments)
+{
+    for (size_t i = 0; i < arguments->count; i++)
+        free(arguments->items[i]);
+    free(arguments->items);
+}
+
+/* In QEMU's option syntax a comma ends a value, and two stand for one. */
+static void print_value(FILE *out, const char *value)
+{
+    for (; *value; value++) {
+        fputc(*value, out);
+        if (*value == ',')
+            fputc(',', out);
+    }
+}
+
+/* Finishes an option printed to `out`, and adds it. */
+static void add_printed(struct arguments *arguments, FILE *out, char **text)
+{
+    if (fclose(out) != 0)
+        arguments->failed = true;
+    add(arguments, *text);
+    free(*text);
+    *text = NULL;
+}
+
+static FILE *open_text(struct arguments *arguments, char **ret_text, size_t *ret_length)
+{
+    FILE *out = open_memstream(ret_text, ret_length);
+
+    arguments->failed |= !out;
+    return out;
+}
+
+/*
+ * Without locks: were they held, the VM could not be started meanwhile. Whoever reads must find out
+ * whether it was.
+ */
+static void add_disk(struct arguments *arguments, const struct offline_disk *disk, size_t index)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_text(arguments, &text, &length);
+
+    if (!out)
+        return;
+    fprintf(out,
+            "driver=file,node-name=f%zu,read-only=on,force-share=on,locking=off,filename=", index);
+    print_value(out, disk->file);
+    add(arguments, "--blockdev");
+    add_printed(arguments, out, &text);
+
+    out = open_text(arguments, &text, &length);
+    if (!out)
+        return;
+    fprintf(out, "driver=%s,node-name=d%zu,read-only=on,force-share=on,file=f%zu", disk->format,
+            index, index);
+    add(arguments, "--blockdev");
+    add_printed(arguments, out, &text);
+
+    out = open_text(arguments, &text, &length);
+    if (!out)
+        return;
+    fprintf(out, "type=nbd,id=e%zu,node-name=d%zu,name=", index, index);
+    print_value(out, disk->export_name);
+    for (size_t i = 0, n = 0; i < 2; i++)
+        if (disk->bitmaps[i]) {
+            fprintf(out, ",bitmaps.%zu=", n++);
+            print_value(out, disk->bitmaps[i]);
+        }
+    add(arguments, "--export");
+    add_printed(arguments, out, &text);
+}
+
+static int start(struct offline *offline, const char *socket_path, const struct offline_disk *disks,
+                 size_t ndisks, struct rp_error *e)
+{
+    struct arguments arguments = {0};
+    char *text = NULL;
+    size_t length;
+    FILE *out;
+    int rc;
+
+    add(&arguments, "qemu-storage-daemon");
+    /* The server has to stand before the exports that it serves. */
+    out = open_text(&arguments, &text, &length);
+    if (out) {
+        fputs("addr.type=unix,max-connections=0,addr.path=", out);
+        print_value(out, socket_path);
+        add(&arguments, "--nbd-server");
+        add_printed(&arguments, out, &text);
+    }
+    for (size_t i = 0; i < ndisks; i++)
+        add_disk(&arguments, &disks[i], i);
+    add(&arguments, "--pidfile");
+    add(&arguments, offline->pid_file);
+    rc =
+        arguments.failed ? rp_fail_memory(e) : process_start(arguments.items, &offline->process, e);
+    clear(&arguments);
+    return rc;
+}
+
+/* The pid file is written when everything asked for on the command line is in place. */
+static int wait_until_serving(struct offline *offline, struct rp_error *e)
+{
+    for (int waited_ms = 0; waited_ms < SERVE_TIMEOUT_MS; waited_ms += SERVE_POLL_MS) {
+        if (access(offline->pid_file, F_OK) == 0)
+            return 0;
+        if (process_has_ended(&offline->process, e)) {
+            rp_error_prefix(e, "qemu-storage-daemon: ");
+            return -e->err;
+        }
+        poll(NULL, 0, SERVE_POLL_MS);
+    }
+    return rp_fail(e, RESULT_TIMEOUT, "qemu-storage-daemon did not begin to serve within %d s",
+                   SERVE_TIMEOUT_MS / 1000);
+}
+
+/* One that a service which died left behind, if the pid in the file is still its. */
+static void stop_old(const char *pid_file, const char *socket_path)
+{
+    char path[64], command[4096];
+    FILE *in = fopen(pid_file, "re");
+    long pid = 0;
+    size_t length;
+
+    if (!in)
+        return;
+    if (fscanf(in, "%ld", &pid) != 1 || pid <= 1)
+        pid = 0;
+    fclose(in);
+    snprintf(path, sizeof path, "/proc/%ld/cmdline", pid);
+    in = pid ? fopen(path, "re") : NULL;
+    if (!in)
+        return;
+    length = fread(command, 1, sizeof command - 1, in);
+    fclose(in);
+    command[length] = '\0';
+    if (strcmp(command, "qemu-storage-daemon") == 0 &&
+        memmem(command, length, socket_path, strlen(socket_path)))
+        kill((pid_t)pid, SIGTERM);
+}
+
+static struct offline *new_offline(const char *socket_path, const struct offline_disk *disks,
+                                   size_t ndisks)
+{
+    struct offline *offline = calloc(1, sizeof *offline);
+
+    if (!offline)
+        return NULL;
+    offline->process.output = -1;
+    offline->files = calloc(ndisks + 1, sizeof *offline->files);
+    offline->marks = calloc(ndisks + 1, sizeof *offline->marks);
+    if (asprintf(&offline->pid_file, "%s.pid", socket_path) < 0)
+        offline->pid_file = NULL;
+    offline->socket_path = strdup(socket_path);
+    for (size_t i = 0; offline->files && i < ndisks; i++)
+        if ((offline->files[i] = strdup(disks[i].file)))
+            offline->nfiles++;
+    if (!offline->marks || !offline->pid_file || !offline->socket_path ||
+        offline->nfiles < ndisks) {
+        offline_stop(offline);
+        return NULL;
+    }
+    return offline;
+}
+
+int offline_serve(const char *socket_path, const struct offline_disk *disks, size_t ndisks,
+                  struct offline **ret_offline, struct rp_error *e)
+{
+    struct offline *offline = new_offline(socket_path, disks, ndisks);
+    int rc = offline ? 0 : rp_fail_memory(e);
+
+    for (size_t i = 0; i < ndisks && rc == 0; i++) {
+        int err = -look(disks[i].file, &offline->marks[i]);
+        if (err)
+            rc = rp_fail_errno(e, err, "cannot look at '%s'", disks[i].file);
+    }
+    if (rc == 0) {
+        stop_old(offline->pid_file, socket_path);
+        unlink(offline->pid_file);
+        unlink(socket_path);
+        rc = start(offline, socket_path, disks, ndisks, e);
+    }
+    if (rc == 0)
+        rc = wait_until_serving(offline, e);
+    if (rc < 0) {
+        offline_stop(offline);
+        return rc;
+    }
+    *ret_offline = offline;
+    return 0;
+}
+
+int offline_is_bitmap_empty(const char *socket_path, const char *export_name, const char *bitmap,
+                            bool *ret_empty, struct rp_error *e)
+{
+    const struct source_params params = {
+        .socket_path = socket_path,
+        .export_name = export_name,
+        .bitmap = bitmap,
+        .connections = 1,
+        .timeout_ms = SERVE_TIMEOUT_MS,
+    };
+    struct source *source;
+    struct plan *plan;
+    int rc = source_open(&params, &source, e);
+
+    if (rc < 0)
+        return rc;
+    rc = source_plan(source, PROBE_CLUSTER_BYTES, &plan, e);
+    source_close(source);
+    if (rc < 0)
+        return rc;
+    *ret_empty = plan_count(plan, CLUSTER_DATA) == 0 && plan_count(plan, CLUSTER_ZERO) == 0;
+    plan_free(plan);
+    return 0;
+}
+
+void offline_stop(struct offline *offline)
+{
+    if (!offline)
+        return;
+    process_stop(&offline->process);
+    if (offline->pid_file)
+        unlink(offline->pid_file);
+    if (offline->socket_path)
+        unlink(offline->socket_path);
+    for (size_t i = 0; i < offline->nfiles; i++)
+        free(offline->files[i]);
+    free(offline->files);
+    free(offline->marks);
+    free(offline->pid_file);
+    free(offline->socket_path);
+    free(offline);
+}

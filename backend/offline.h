@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A VM that is shut off: bitmaps put into its images by qemu-img, and the images served over NBD by
+ * qemu-storage-daemon, so that it need not be started for a reference point or an export.
+ *
+ * The VM may be started at any time and must not notice: images are served without locks, and what
+ * was read while somebody may have written is found out afterwards (offline_is_unchanged()).
+ */
+#ifndef REFPOINTFS_OFFLINE_H
+#define REFPOINTFS_OFFLINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "error.h"
+
+/* Adds an empty, recording bitmap. Takes the image's lock for some milliseconds. */
+int offline_add_bitmap(const char *file, const char *name, struct rp_error *e);
+
+/* Removes one; there being none of that name is no failure. */
+int offline_remove_bitmap(const char *file, const char *name, struct rp_error *e);
+
+struct offline_disk {
+    const char *file;
+    const char *format;      /* "qcow2", "raw" */
+    const char *export_name; /* NBD export */
+    const char *bitmaps[2];  /* to be offered with it; NULL = none */
+};
+
+/* How an image looked when it began to be served. */
+struct offline_mark {
+    struct timespec changed;
+    off_t size;
+};
+
+struct offline;
+
+/* Serves the disks on `socket_path`; returns when they can be connected to. */
+int offline_serve(const char *socket_path, const struct offline_disk *disks, size_t ndisks,
+                  struct offline **ret_offline, struct rp_error *e);
+
+/* True while no image has been written to since it is served, as its file's times tell. */
+bool offline_is_unchanged(const struct offline *offline);
+
+/* True in *ret_empty when the bitmap of an export has recorded nothing. */
+int offline_is_bitmap_empty(const char *socket_path, const char *export_name, const char *bitmap,
+                            bool *ret_empty, struct rp_error *e);
+
+void offline_stop(struct offline *offline); /* NULL is allowed */
+
+#endif

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Reads the header and the bitmap directory of a qcow2 file, believing nothing. Blocks as long as
+ * the file system does. Any thread.
+ */
+#include "qcow2-file.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define HEADER_BYTES      104u
+#define EXTENSION_BITMAPS 0x23852875u
+#define EXTENSIONS_MAX    64u    /* far more than there are kinds */
+#define BITMAPS_MAX       65535u /* QEMU's own limits */
+#define DIRECTORY_MAX     (64u << 20)
+#define ENTRY_BYTES       24u
+#define FLAG_IN_USE       1u
+
+struct bitmaps_extension {
+    uint32_t count;
+    uint64_t directory_bytes, directory_offset;
+};
+
+static uint32_t get32(const unsigned char *at)
+{
+    uint32_t value;
+
+    memcpy(&value, at, sizeof value);
+    return be32toh(value);
+}
+
+static uint64_t get64(const unsigned char *at)
+{
+    uint64_t value;
+
+    memcpy(&value, at, sizeof value);
+    return be64toh(value);
+}
+
+static int read_at(int fd, void *buffer, size_t length, uint64_t offset, struct rp_error *e)
+{
+    ssize_t got = pread(fd, buffer, length, (off_t)offset);
+
+    if (got < 0)
+        return rp_fail_errno(e, errno, "reading at %llu", (unsigned long long)offset);
+    if ((size_t)got != length)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "it ends within what should be there");
+    return 0;
+}
+
+static int read_header(int fd, struct qcow2_facts *facts, uint64_t *ret_extensions,
+                       struct rp_error *e)
+{
+    unsigned char header[HEADER_BYTES];
+    uint32_t bits;
+    int rc = read_at(fd, header, sizeof header, 0, e);
+
+    if (rc < 0)
+        return rc;
+    if (memcmp(header, "QFI\xfb", 4) != 0)
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "it is no qcow2 file");
+    facts->version = get32(header + 4);
+    bits = get32(header + 20);
+    facts->size_bytes = get64(header + 24);
+    if (bits < 9 || bits > 21)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its clusters have 2^%u bytes", bits);
+    facts->cluster_bytes = 1u << bits;
+    *ret_extensions = facts->version >= 3 ? get32(header + 100) : 0;
+    return 0;
+}
+
+/* Finds the extension that tells of bitmaps; a file without bitmaps has none. */
+static int read_extensions(int fd, uint64_t at, const struct qcow2_facts *facts,
+                           struct bitmaps_extension *ret_bitmaps, struct rp_error *e)
+{
+    unsigned char head[8], body[24];
+
+    for (unsigned i = 0; i < EXTENSIONS_MAX && at + sizeof head <= facts->cluster_bytes; i++) {
+        uint32_t type, length;
+        int rc = read_at(fd, head, sizeof head, at, e);
+
+        if (rc < 0)
+            return rc;
+        type = get32(head);
+        length = get32(head + 4);
+        if (type == 0)
+            return 0;
+        if (type == EXTENSION_BITMAPS && length >= sizeof body) {
+            rc = read_at(fd, body, sizeof body, at + sizeof head, e);
+            ret_bitmaps->count = get32(body);
+            ret_bitmaps->directory_bytes = get64(body + 8);
+            ret_bitmaps->directory_offset = get64(body + 16);
+            return rc;
+        }
+        at += sizeof head + (((uint64_t)length + 7) & ~UINT64_C(7));
+    }
+    return 0;
+}
+
+/* One entry: 24 fixed bytes, extra data, the name, padded to a multiple of 8. */
+static int read_entry(const unsigned char *directory, size_t size, size_t *at,
+                      struct qcow2_bitmap *ret_bitmap)
+{
+    const unsigned char *entry = directory + *at;
+    size_t name_bytes, extra_bytes, total;
+
+    if (size - *at < ENTRY_BYTES)
+        return -EINVAL;
+    name_bytes = (size_t)entry[18] << 8 | entry[19];
+    extra_bytes = get32(entry + 20);
+    if (extra_bytes > size || name_bytes > size)
+        return -EINVAL;
+    total = (ENTRY_BYTES + extra_bytes + name_bytes + 7) & ~(size_t)7;
+    if (total > size - *at)
+        return -EINVAL;
+    ret_bitmap->in_use = get32(entry + 12) & FLAG_IN_USE;
+    ret_bitmap->name = strndup((const char *)entry + ENTRY_BYTES + extra_bytes, name_bytes);
+    *at += total;
+    return ret_bitmap->name ? 0 : -ENOMEM;
+}
+
+static int parse_directory(const unsigned char *directory,
+                           const struct bitmaps_extension *extension, struct qcow2_facts *facts,
+                           struct rp_error *e)
+{
+    size_t at = 0;
+
+    facts->bitmaps = calloc(extension->count + 1, sizeof *facts->bitmaps);
+    if (!facts->bitmaps)
+        return rp_fail_memory(e);
+    while (facts->nbitmaps < extension->count) {
+        int rc = read_entry(directory, (size_t)extension->directory_bytes, &at,
+                            &facts->bitmaps[facts->nbitmaps]);
+        if (rc < 0)
+            return rc == -ENOMEM ? rp_fail_memory(e)
+                                 : rp_fail(e, RESULT_INCORRECT_DATA_TYPE,
+                                           "its directory of bitmaps makes no sense");
+        facts->nbitmaps++;
+    }
+    return 0;
+}
+
+static int read_bitmaps(int fd, uint64_t extensions, struct qcow2_facts *facts, struct rp_error *e)
+{
+    struct bitmaps_extension extension = {0};
+    unsigned char *directory;
+    int rc = extensions ? read_extensions(fd, extensions, facts, &extension, e) : 0;
+
+    if (rc < 0 || extension.count == 0)
+        return rc;
+    if (extension.count > BITMAPS_MAX || extension.directory_bytes > DIRECTORY_MAX)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its directory of bitmaps makes no sense");
+    directory = malloc((size_t)extension.directory_bytes + 1);
+    if (!directory)
+        return rp_fail_memory(e);
+    rc = read_at(fd, directory, (size_t)extension.directory_bytes, extension.directory_offset, e);
+    if (rc == 0)
+        rc = parse_directory(directory, &extension, facts, e);
+    free(directory);
+    return rc;
+}
+
+int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e)
+{
+    struct qcow2_facts facts = {0};
+    uint64_t extensions = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int rc;
+
+    if (fd < 0)
+        return rp_fail_errno(e, errno, "cannot open '%s'", path);
+    rc = read_header(fd, &facts, &extensions, e);
+    if (rc == 0)
+        rc = read_bitmaps(fd, extensions, &facts, e);
+    close(fd);
+    if (rc < 0) {
+        qcow2_file_clear(&facts);
+        rp_error_prefix(e, "'%s': ", path);
+        return rc;
+    }
+    *ret_facts = facts;
+    return 0;
+}
+
+void qcow2_file_clear(struct qcow2_facts *facts)
+{
+    for (size_t i = 0; i < facts->nbitmaps; i++)
+        free(facts->bitmaps[i].name);
+    free(facts->bitmaps);
+    *facts = (struct qcow2_facts){0};
+}
+
+const struct qcow2_bitmap *qcow2_file_find_bitmap(const struct qcow2_facts *facts, const char *name)
+{
+    for (size_t i = 0; i < facts->nbitmaps; i++)
+        if (strcmp(facts->bitmaps[i].name, name) == 0)
+            return &facts->bitmaps[i];
+    return NULL;
+}

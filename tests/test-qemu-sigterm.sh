@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# SIGTERM while a job runs ends the service with status 0; the job's files are gone, the guest goes
+# on, and nothing of ours is left in libvirt.
+# shellcheck source=tests/functions.sh
+. "$(dirname "$0")/functions.sh"
+requires qemu-system-x86_64 qemu-img
+
+guest_new web1 --disks 2
+mount_rp
+ready web1
+points=$MNT/vms/web1/refpoints
+guest_write web1 --disk 1 0xaa 8M 8M
+mkdir "$points/mon"
+settings "$points/mon" "ExportDirectory=$T/mon" Bandwidth=1M
+wait_for 10 shows state running "$points/mon/job/status"
+
+kill -TERM "$mount_pid"
+wait_for 15 process_is_gone "$mount_pid"
+status=0
+wait "$mount_pid" || status=$?
+mount_pid=
+assert_equal 0 "$status" "exit status: $(cat "$T/refpointfs.log")"
+mountpoint -q "$MNT" && fail "still mounted"
+[ ! -e "$T/mon" ] || fail "left: $(ls -aR "$T/mon")"
+[ -z "$(find "$T/scratch" "$T/run" -type f -o -type s)" ] ||
+    fail "left of the hold: $(find "$T/scratch" "$T/run" -type f -o -type s)"
+counted=$(counter_bound "$T/web1-vda.qcow2")
+goes_on()
+{
+    [ "$(counter_bound "$T/web1-vda.qcow2")" -gt "$counted" ]
+}
+wait_for 10 goes_on
+
+mount_rp
+ready web1
+[ -d "$points/mon" ] || fail "the reference point is gone"
+mkdir "$points/tue"
+export_point "$points/tue" "ExportDirectory=$T/tue"
+unmount_rp

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Whatever is written to cancel stops the job, but white space; it reads as 1 once that was asked.
+. "$(dirname "$0")/tree.sh"
+mount_fake
+for job in "$POINT/job" "$MNT/jobs/2" "$MNT/vms/vm1/job"; do
+    export=$POINT/export
+    [ "$job" != "$MNT/vms/vm1/job" ] || export=$MNT/vms/vm1/export
+    echo ExportDirectory=/x/ms-60000 >"$export"
+    assert_equal 0 "$(cat "$job/cancel")"
+    echo >"$job/cancel"
+    assert_equal 0 "$(cat "$job/cancel")" "after white space"
+    echo please >"$job/cancel"
+    assert_equal 32768 "$(cat "$job/wait")"
+    assert_equal terminated "$(cat "$job/state")"
+    assert_equal 1 "$(cat "$job/cancel")"
+done
+# Too late is no error.
+echo 1 >"$POINT/job/cancel"
+assert_equal 3 "$(find "$MNT/jobs" -mindepth 1 -maxdepth 1 | wc -l)" "jobs"
+unmount_rp

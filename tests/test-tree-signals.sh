@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# TERM and HUP end the mount in order, whoever waits: unmounted, exit status 0.
+. "$(dirname "$0")/tree.sh"
+for signal in TERM HUP; do
+    mount_fake
+    echo ExportDirectory=/x/ms-60000 >"$POINT/export"
+    cat "$POINT/job/wait" >"$T/out" 2>&1 &
+    waiter=$!
+    kill -$signal "$mount_pid"
+    wait_for 10 process_is_gone "$mount_pid"
+    status=0
+    wait "$mount_pid" || status=$?
+    mount_pid=
+    assert_equal 0 $status "exit status after $signal"
+    ! mountpoint -q "$MNT" || fail "still mounted after $signal"
+    wait $waiter || true
+done

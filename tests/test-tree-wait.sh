@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# All who read `wait`, of the reference point or of the job, get the job's result when it ends, and
+# those of a job that ended keep its result while the next one runs.
+. "$(dirname "$0")/tree.sh"
+mount_fake
+
+echo ExportDirectory=/x/first/result-32772/ms-400 >"$POINT/export"
+waiters=()
+for i in 1 2 3 4; do
+    case $i in
+    4) file=$MNT/jobs/1/wait ;;
+    *) file=$POINT/job/wait ;;
+    esac
+    cat "$file" >"$T/result$i" &
+    waiters+=($!)
+done
+for i in 1 2 3 4; do
+    wait "${waiters[i - 1]}"
+    assert_equal 32772 "$(cat "$T/result$i")" "result of waiter $i"
+done
+state_is exception || fail "the waits ended in state $(cat "$POINT/job/state")"
+
+echo ExportDirectory=/x/second/ms-60000 >"$POINT/export"
+assert_equal 32772 "$(cat "$MNT/jobs/1/wait")" "result of the first job"
+cat "$POINT/job/wait" >"$T/result" &
+waiter=$!
+echo 1 >"$MNT/jobs/2/cancel"
+wait $waiter
+assert_equal 32768 "$(cat "$T/result")" "result of the second job"
+unmount_rp
