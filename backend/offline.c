@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,8 @@
 #define PROBE_CLUSTER_BYTES 65536u
 
 struct offline {
-    struct process process;
+    atomic_uint refs;
+    struct process process; /* of whoever stops it; files and marks do not change */
     char *pid_file, *socket_path;
     size_t nfiles;
     char **files;
@@ -264,6 +266,7 @@ static struct offline *new_offline(const char *socket_path, const struct offline
 
     if (!offline)
         return NULL;
+    atomic_init(&offline->refs, 1);
     offline->process.output = -1;
     offline->files = calloc(ndisks + 1, sizeof *offline->files);
     offline->marks = calloc(ndisks + 1, sizeof *offline->marks);
@@ -333,6 +336,24 @@ int offline_is_bitmap_empty(const char *socket_path, const char *export_name, co
     return 0;
 }
 
+void offline_ref(struct offline *offline)
+{
+    atomic_fetch_add(&offline->refs, 1);
+}
+
+void offline_unref(struct offline *offline)
+{
+    if (atomic_fetch_sub(&offline->refs, 1) != 1)
+        return;
+    for (size_t i = 0; i < offline->nfiles; i++)
+        free(offline->files[i]);
+    free(offline->files);
+    free(offline->marks);
+    free(offline->pid_file);
+    free(offline->socket_path);
+    free(offline);
+}
+
 void offline_stop(struct offline *offline)
 {
     if (!offline)
@@ -342,11 +363,5 @@ void offline_stop(struct offline *offline)
         unlink(offline->pid_file);
     if (offline->socket_path)
         unlink(offline->socket_path);
-    for (size_t i = 0; i < offline->nfiles; i++)
-        free(offline->files[i]);
-    free(offline->files);
-    free(offline->marks);
-    free(offline->pid_file);
-    free(offline->socket_path);
-    free(offline);
+    offline_unref(offline);
 }

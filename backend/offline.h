@@ -48,6 +48,11 @@ bool offline_is_unchanged(const struct offline *offline);
 int offline_is_bitmap_empty(const char *socket_path, const char *export_name, const char *bitmap,
                             bool *ret_empty, struct rp_error *e);
 
-void offline_stop(struct offline *offline); /* NULL is allowed */
+/* Keeps the struct, though not what it serves, beyond offline_stop(): until offline_unref(). */
+void offline_ref(struct offline *offline);
+void offline_unref(struct offline *offline);
+
+/* Ends the serving, and gives up the reference that offline_serve() gave. NULL is allowed. */
+void offline_stop(struct offline *offline);
 
 #endif

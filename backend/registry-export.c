@@ -388,7 +388,8 @@ int registry_export_hold(struct registry *registry, const struct registry_spec *
 int registry_export_verify(struct registry *registry, const struct export_subject *subject,
                            bool thorough, struct rp_error *e)
 {
-    bool started = false;
+    struct offline *offline = NULL;
+    bool started;
     struct vm *vm;
 
     if (!subject->hold || !subject->hold->is_offline)
@@ -396,10 +397,15 @@ int registry_export_verify(struct registry *registry, const struct export_subjec
     pthread_mutex_lock(&registry->lock);
     vm = table_find(&registry->vms, subject->vm);
     started = !vm || vm->active || !vm->offline;
+    if (!started && thorough) {
+        offline = vm->offline;
+        offline_ref(offline);
+    }
     pthread_mutex_unlock(&registry->lock);
-    /* Without the lock: an export in use keeps what serves it from being ended. */
-    if (!started && thorough)
-        started = !offline_is_unchanged(vm->offline);
+    if (offline) {
+        started = !offline_is_unchanged(offline);
+        offline_unref(offline);
+    }
     return started ? rp_fail(e, RESULT_INVALID_STATE,
                              "VM '%s' was started, or its images were written to, during the "
                              "export",

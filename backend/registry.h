@@ -6,8 +6,10 @@
  * registry-copy.c     snapshots for fs/                                    any thread, memory
  * registry-export.c   what an export needs to know                         any thread
  * registry-open.c     beginning, end, and libvirt's events
- * refresh.c           the threads that ask libvirt and put the answers in  its own threads
- * mark.c              making and destroying reference points, holds        the caller's, slow
+ * refresh.c           the threads that ask libvirt, their queue, the clock  its own threads
+ * refresh-vm.c        what they ask of a VM, and put in                     likewise
+ * mark.c              making reference points and holds                     the caller's, slow
+ * release.c           ending holds, deleting points                         likewise
  * mark-offline.c      the same for VMs that are off                        likewise
  *
  * LOCKS. One mutex, registry->lock, protects every VM, reference point and hold record and the
@@ -298,6 +300,8 @@ void registry_wait_known_locked(struct registry *registry, const struct vm *vm,
  * a scratch file is being made for a backup: so nobody asks libvirt for sizes meanwhile.
  */
 bool registry_wait_idle_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms);
+/* Does what the bits of `tasks` say: refresh-vm.c, for the refreshers. Slow. */
+void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks);
 int registry_start_threads(struct registry *registry, struct rp_error *e);
 void registry_stop_threads(struct registry *registry);
 

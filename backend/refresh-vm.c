@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * One VM's refresh: ask libvirt without any lock, put the answers in under it. A VM is refreshed by
+ * one refresher at a time (refresh.c), and never while it is being marked.
+ */
+#include "registry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "qcow2-file.h"
+
+/* ---- disks ---- */
+
+/* 0 when the file cannot be read from here. */
+static unsigned qcow2_version(const char *path)
+{
+    struct qcow2_facts facts;
+    struct rp_error ignored;
+    unsigned version;
+
+    if (qcow2_file_read(path, &facts, &ignored) < 0)
+        return 0;
+    version = facts.version;
+    qcow2_file_clear(&facts);
+    return version;
+}
+
+static bool is_removable(const struct xml_disk *disk)
+{
+    return strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0;
+}
+
+/* Why this disk cannot carry a reference point; "" if it can. */
+static const char *why_not_tracked(const struct xml_disk *disk, bool is_local)
+{
+    if (is_removable(disk))
+        return "removable drive";
+    if (disk->readonly)
+        return "read-only";
+    if (strcmp(disk->format, "qcow2") != 0)
+        return "its format has no change tracking, only qcow2 has";
+    if (is_local && *disk->source && qcow2_version(disk->source) == 2)
+        return "qcow2 version 2 (qemu-img amend -o compat=1.1 makes it version 3)";
+    return "";
+}
+
+static struct vm_disk *make_disks(struct registry *registry, const struct vm *vm,
+                                  const struct xml_domain *domain)
+{
+    struct vm_disk *disks = calloc(domain->ndisks + 1, sizeof *disks);
+    struct rp_error ignored;
+
+    for (size_t i = 0; disks && i < domain->ndisks; i++) {
+        const struct xml_disk *from = &domain->disks[i];
+
+        disks[i].target = strdup(from->target);
+        disks[i].source = strdup(from->source);
+        disks[i].format = strdup(from->format);
+        disks[i].why_not = strdup(why_not_tracked(from, registry->is_local));
+        disks[i].is_removable = is_removable(from);
+        disks[i].is_readonly = from->readonly;
+        disks[i].tracked = disks[i].why_not && !*disks[i].why_not;
+        if (!registry->is_test && *from->source)
+            virt_get_disk_size(registry->virt, vm->uuid, from->target, &disks[i].size_bytes,
+                               &ignored);
+    }
+    return disks;
+}
+
+static bool disks_are_whole(const struct vm_disk *disks, size_t ndisks)
+{
+    for (size_t i = 0; disks && i < ndisks; i++)
+        if (!disks[i].target || !disks[i].source || !disks[i].format || !disks[i].why_not)
+            return false;
+    return disks != NULL;
+}
+
+/* ---- tasks ---- */
+
+/* Takes the VM and all that belongs to it out of the tables, and tells. */
+static void remove_vm(struct registry *registry, struct vm *vm)
+{
+    uint64_t serials[64];
+    size_t count;
+
+    do {
+        pthread_mutex_lock(&registry->lock);
+        for (count = 0; count < 64 && vm->refpoints.count > 0; count++) {
+            struct refpoint *refpoint = vm->refpoints.items[vm->refpoints.count - 1];
+            serials[count] = refpoint->serial;
+            table_remove(&vm->refpoints, refpoint->serial);
+            registry_free_refpoint(refpoint);
+        }
+        pthread_mutex_unlock(&registry->lock);
+        for (size_t i = 0; i < count; i++)
+            registry_changed(registry, serials[i], TOPIC_GONE);
+    } while (count > 0);
+
+    pthread_mutex_lock(&registry->lock);
+    struct offline *offline = vm->offline;
+    bool first = !vm->gone;
+    vm->offline = NULL;
+    if (first) {
+        vm->gone = true;
+        table_remove(&registry->vms, vm->serial);
+        vm->refs--; /* the table's; the caller still has one */
+    }
+    pthread_mutex_unlock(&registry->lock);
+    offline_stop(offline); /* an export that reads it fails */
+    if (first) {
+        registry_changed(registry, vm->serial, TOPIC_GONE);
+        registry_changed(registry, 0, TOPIC_LIST);
+    }
+}
+
+static bool differs(const char *a, const char *b)
+{
+    return !a || !b || strcmp(a, b) != 0;
+}
+
+/*
+ * Puts a domain's facts in. What stood there before comes back in the same places, to be freed
+ * without the lock. Returns the topics that changed.
+ */
+static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, char **xml,
+                                    struct xml_domain *parsed, struct vm_disk **disks)
+{
+    unsigned topics = 0;
+    struct vm_disk *old_disks = vm->disks;
+    char *old_xml = vm->xml;
+
+    if (differs(vm->name, domain->name)) {
+        char *old = vm->name;
+        vm->name = domain->name;
+        domain->name = old;
+        topics |= TOPIC_LIST;
+    }
+    if (strcmp(vm->state, domain->state) != 0 || differs(vm->xml, *xml))
+        topics |= TOPIC_INFO;
+    /* A VM that starts anew has other bitmaps in memory than the one before: look at them. */
+    if (domain->active && !vm->active)
+        for (size_t i = 0; i < vm->refpoints.count; i++)
+            ((struct refpoint *)vm->refpoints.items[i])->wants_sizes = true;
+    vm->state = domain->state;
+    vm->active = domain->active;
+    vm->persistent = domain->persistent;
+    vm->has_owner = parsed->has_owner;
+    vm->has_agent = parsed->has_agent;
+    vm->owner_uid = parsed->owner_uid;
+    vm->owner_gid = parsed->owner_gid;
+    vm->xml = *xml;
+    vm->disks = *disks;
+    vm->ndisks = parsed->ndisks;
+    *xml = old_xml;
+    *disks = old_disks;
+    if (topics)
+        clock_gettime(CLOCK_REALTIME, &vm->changed);
+    return topics;
+}
+
+static void refresh_domain(struct registry *registry, struct vm *vm)
+{
+    struct virt_domain domain;
+    struct xml_domain parsed;
+    struct vm_disk *disks;
+    struct rp_error e;
+    char *xml;
+    size_t ndisks;
+    unsigned topics;
+    int rc = virt_get_domain(registry->virt, vm->uuid, &domain, &xml, &e);
+
+    if (rc == -ENOENT)
+        remove_vm(registry, vm);
+    if (rc < 0)
+        return;
+    if (xml_parse_domain(xml, &parsed, &e) < 0) {
+        free(xml);
+        virt_domain_clear(&domain);
+        return;
+    }
+    disks = make_disks(registry, vm, &parsed);
+    if (!disks_are_whole(disks, parsed.ndisks)) {
+        registry_free_disks(disks, disks ? parsed.ndisks : 0);
+    } else {
+        pthread_mutex_lock(&registry->lock);
+        ndisks = vm->ndisks;
+        topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
+        registry_enqueue_locked(registry, vm, TASK_SIZES);
+        pthread_mutex_unlock(&registry->lock);
+        registry_free_disks(disks, ndisks);
+        if (topics)
+            registry_changed(registry, vm->serial, topics | TOPIC_INFO);
+        if (topics & TOPIC_LIST)
+            registry_changed(registry, 0, TOPIC_LIST);
+    }
+    free(xml);
+    xml_domain_clear(&parsed);
+    virt_domain_clear(&domain);
+}
+
+static bool is_in(const char *name, char *const *names, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* Adds the point `name` unless it is known, or something of ours changed since `generation`. */
+static bool add_point(struct registry *registry, struct vm *vm, const char *name,
+                      unsigned generation)
+{
+    struct xml_checkpoint point;
+    struct rp_error e;
+    bool known, added = false;
+    char *xml;
+
+    pthread_mutex_lock(&registry->lock);
+    known = registry_find_name_locked(vm, name) != NULL;
+    pthread_mutex_unlock(&registry->lock);
+    if (known ||
+        virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SHORT, &xml, &e) < 0)
+        return false;
+    if (xml_parse_checkpoint(xml, &point, &e) == 0) {
+        struct hold_words words;
+        struct refpoint *refpoint = NULL;
+        char *directory;
+
+        hold_read_description(point.description, &words);
+        directory = journal_get_export(registry->journal, vm->uuid, name, point.created, words.id);
+
+        pthread_mutex_lock(&registry->lock);
+        if (vm->generation == generation && !vm->gone)
+            refpoint = registry_add_refpoint_locked(vm, &point, xml);
+        if (refpoint && directory) {
+            free(refpoint->last_export);
+            refpoint->last_export = directory;
+            directory = NULL;
+        }
+        added = refpoint != NULL;
+        pthread_mutex_unlock(&registry->lock);
+        free(directory);
+        xml_checkpoint_clear(&point);
+    }
+    if (!added)
+        free(xml);
+    return added;
+}
+
+/* One point that is known but no longer listed, taken out; 0 = none. */
+static uint64_t remove_unlisted(struct registry *registry, struct vm *vm, char *const *names,
+                                size_t count, unsigned generation)
+{
+    uint64_t serial = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < vm->refpoints.count && !serial && vm->generation == generation; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        if (is_in(refpoint->name, names, count))
+            continue;
+        serial = refpoint->serial;
+        registry_remove_refpoint_locked(vm, refpoint);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return serial;
+}
+
+/* Also when it did not come: asking again at once would not make it come. */
+static void list_came(struct registry *registry, struct vm *vm, int64_t asked_ms, bool changed)
+{
+    pthread_mutex_lock(&registry->lock);
+    vm->list_ms = asked_ms;
+    vm->asked_ms = 0;
+    if (changed) {
+        clock_gettime(CLOCK_REALTIME, &vm->changed);
+        registry_enqueue_locked(registry, vm, TASK_SIZES);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
+static void refresh_list(struct registry *registry, struct vm *vm)
+{
+    int64_t asked = registry_now_ms();
+    bool changed = false;
+    unsigned generation;
+    struct rp_error e;
+    uint64_t serial;
+    char **names;
+    size_t count;
+    int rc;
+
+    pthread_mutex_lock(&registry->lock);
+    generation = vm->generation;
+    pthread_mutex_unlock(&registry->lock);
+    rc = virt_list_checkpoints(registry->virt, vm->uuid, &names, &count, &e);
+    if (rc < 0) {
+        list_came(registry, vm, asked, false);
+        return;
+    }
+    while ((serial = remove_unlisted(registry, vm, names, count, generation))) {
+        registry_changed(registry, serial, TOPIC_GONE);
+        changed = true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        changed |= add_point(registry, vm, names[i], generation);
+        free(names[i]);
+    }
+    free(names);
+    list_came(registry, vm, asked, changed);
+    if (changed)
+        registry_changed(registry, vm->serial, TOPIC_LIST);
+}
+
+/* The next point whose sizes are wanted; its name is copied, since it may go away meanwhile. */
+static uint64_t next_wanted(struct registry *registry, struct vm *vm, char **ret_name)
+{
+    uint64_t serial = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < vm->refpoints.count && !serial && vm->active; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        if (!refpoint->wants_sizes)
+            continue;
+        refpoint->wants_sizes = false;
+        refpoint->sizes_ms = registry_now_ms();
+        *ret_name = strdup(refpoint->name);
+        serial = *ret_name ? refpoint->serial : 0;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return serial;
+}
+
+static bool store_sizes_locked(struct refpoint *refpoint, const struct xml_checkpoint *point)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < refpoint->ndisks; i++) {
+        struct refpoint_disk_record *disk = &refpoint->disks[i];
+
+        for (size_t j = 0; j < point->ndisks; j++) {
+            const struct xml_checkpoint_disk *now = &point->disks[j];
+            enum refpoint_health health = now->has_size ? HEALTH_OK : HEALTH_BROKEN;
+
+            if (strcmp(now->target, disk->target) != 0 || !disk->covered)
+                continue;
+            changed |= disk->health != health || disk->changed_bytes != now->size_bytes;
+            disk->health = health;
+            disk->has_size = now->has_size;
+            disk->changed_bytes = now->size_bytes;
+        }
+    }
+    return changed;
+}
+
+/*
+ * A VM that is off cannot be asked, but its images tell whether their bitmaps are whole: one that
+ * is marked as in use was lost with the QEMU that had it.
+ */
+static bool judge_images_locked(struct vm *vm, const char *target, const struct qcow2_facts *facts)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < vm->refpoints.count; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+        const struct qcow2_bitmap *bitmap = qcow2_file_find_bitmap(facts, refpoint->name);
+        enum refpoint_health health = bitmap && !bitmap->in_use ? HEALTH_OK : HEALTH_BROKEN;
+
+        for (size_t j = 0; j < refpoint->ndisks; j++) {
+            struct refpoint_disk_record *disk = &refpoint->disks[j];
+
+            if (!disk->covered || strcmp(disk->target, target) != 0)
+                continue;
+            changed |= disk->health != health || disk->has_size;
+            disk->health = health;
+            disk->has_size = false;
+        }
+    }
+    return changed;
+}
+
+static void refresh_images(struct registry *registry, struct vm *vm)
+{
+    struct vm_info info;
+    struct rp_error ignored;
+    bool changed = false;
+
+    if (registry_vm_info(registry, vm->serial, &info, &ignored) < 0)
+        return;
+    for (size_t i = 0; i < info.ndisks; i++) {
+        struct qcow2_facts facts;
+
+        if (!info.disks[i].tracked || qcow2_file_read(info.disks[i].source, &facts, &ignored) < 0)
+            continue;
+        pthread_mutex_lock(&registry->lock);
+        if (!vm->active)
+            changed |= judge_images_locked(vm, info.disks[i].target, &facts);
+        pthread_mutex_unlock(&registry->lock);
+        qcow2_file_clear(&facts);
+    }
+    vm_info_clear(&info);
+    if (changed)
+        registry_changed(registry, vm->serial, TOPIC_INFO);
+}
+
+static void refresh_sizes(struct registry *registry, struct vm *vm)
+{
+    struct xml_checkpoint point;
+    struct rp_error e;
+    char *name, *xml;
+    uint64_t serial;
+
+    while (!registry->is_test && (serial = next_wanted(registry, vm, &name))) {
+        bool changed = false;
+        int rc = virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SIZES, &xml, &e);
+
+        free(name);
+        if (rc < 0)
+            continue;
+        if (xml_parse_checkpoint(xml, &point, &e) == 0) {
+            pthread_mutex_lock(&registry->lock);
+            struct refpoint *refpoint = table_find(&vm->refpoints, serial);
+            changed = refpoint && store_sizes_locked(refpoint, &point);
+            pthread_mutex_unlock(&registry->lock);
+            xml_checkpoint_clear(&point);
+        }
+        free(xml);
+        if (changed)
+            registry_changed(registry, serial, TOPIC_INFO);
+    }
+}
+
+/* A hold whose job is gone becomes bare; one that has run out is ended. */
+static void refresh_hold(struct registry *registry, struct vm *vm)
+{
+    struct hold *hold = NULL;
+    struct rp_error e;
+    bool alive = true, due;
+    uint64_t serial;
+
+    pthread_mutex_lock(&registry->lock);
+    serial = vm->hold_refpoint;
+    due = vm->hold_uses == 0 &&
+          registry_now_ms() - vm->hold_used_ms >= (int64_t)vm->hold_seconds * 1000;
+    if (vm->hold && !vm->hold_ending)
+        hold = hold_copy(vm->hold);
+    pthread_mutex_unlock(&registry->lock);
+    if (!hold)
+        return;
+    if (!hold->is_offline && hold_is_alive(registry->virt, vm->uuid, hold, &alive, &e) == -ENOENT)
+        alive = false;
+    hold_free(hold);
+    if (!alive || due)
+        registry_end_hold(registry, vm, serial, &e);
+}
+
+/*
+ * Only before anything is known of the VM: until then nobody can mark it (registry_wait_known),
+ * and a job with our socket cannot be our own.
+ */
+static void end_orphan(struct registry *registry, struct vm *vm)
+{
+    struct rp_error e;
+    bool ended, known;
+
+    pthread_mutex_lock(&registry->lock);
+    known = vm->xml || registry->is_test;
+    pthread_mutex_unlock(&registry->lock);
+    if (!known)
+        hold_end_orphan(registry->virt, vm->uuid, registry->options->run_dir, &ended, &e);
+}
+
+/* The guest must not stay frozen because its agent was slow: again and again, until it answers. */
+static void thaw(struct registry *registry, struct vm *vm)
+{
+    struct rp_error e;
+    int rc = virt_thaw(registry->virt, vm->uuid, &e);
+
+    pthread_mutex_lock(&registry->lock);
+    vm->thawed_ms = registry_now_ms();
+    if (rc == 0 || rc == -ENOENT || !vm->active)
+        vm->owes_thaw = false;
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks)
+{
+    if (tasks & TASK_ORPHAN)
+        end_orphan(registry, vm);
+    if (tasks & TASK_DOMAIN)
+        refresh_domain(registry, vm);
+    if ((tasks & TASK_LIST) && !vm->gone)
+        refresh_list(registry, vm);
+    if (tasks & TASK_THAW)
+        thaw(registry, vm);
+    if (tasks & TASK_HOLD)
+        refresh_hold(registry, vm);
+    if (tasks & TASK_SIZES) {
+        if (vm->active)
+            refresh_sizes(registry, vm);
+        else if (registry->is_local && !registry->is_test && !vm->gone)
+            refresh_images(registry, vm);
+    }
+}
