@@ -10,17 +10,21 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "compress.h"
 #include "hasher.h"
 #include "pace.h"
+#include "packer.h"
+#include "reread.h"
 #include "ring.h"
 #include "writer.h"
 
 _Static_assert(COPY_SHA256_BYTES == HASHER_SHA256_BYTES, "one digest");
+_Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once");
 
 /* Measured: shorter writes leave the disk idle between two, longer ones the reader waiting. */
 #define BLOCK_BYTES (2u << 20)
@@ -41,6 +45,11 @@ _Static_assert(COPY_SHA256_BYTES == HASHER_SHA256_BYTES, "one digest");
 #define WARM_UP_BYTES      (8u << 20)
 #define WARM_UP_FROM_BYTES (UINT64_C(256) << 20)
 
+/* One thread a CPU compresses; what more of them would be waiting for is the source. */
+#define PRESSES_MAX 8u
+
+#define THREADS_MAX (PRESSES_MAX + 2) /* and who writes, and who hashes */
+
 #define TICK_MS 100
 
 #define SECOND_NS 1000000000u
@@ -59,8 +68,10 @@ struct copy {
     struct ring *ring;
     struct writer writer;
     struct hasher hasher;
-    pthread_t writer_thread, hasher_thread;
-    unsigned threads; /* how many of the two are started */
+    struct compress compress;
+    struct packer packer;
+    pthread_t threads[THREADS_MAX];
+    unsigned nthreads; /* how many of them are started */
 
     struct read *reads, *free_reads;
     void *warm_up; /* what a warm-up reads into */
@@ -365,31 +376,64 @@ static int step(struct copy *c, bool *ret_finished, struct rp_error *e)
 
 /* ---- beginning and end ---- */
 
-/* Signals are for the threads of the mount, not for these. */
-static int start_thread(struct copy *c, pthread_t *thread, void *(*run)(void *), void *opaque,
-                        struct rp_error *e)
+static int start_thread(struct copy *c, void *(*run)(void *), void *opaque, struct rp_error *e)
 {
-    sigset_t all, before;
-    int err;
+    int rc = ring_start(&c->threads[c->nthreads], run, opaque, e);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    err = pthread_create(thread, NULL, run, opaque);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (err)
-        return rp_fail_errno(e, err, "starting a thread");
-    c->threads++;
-    return 0;
+    if (rc == 0)
+        c->nthreads++;
+    return rc;
 }
 
-static int copy_start(struct copy *c, struct rp_error *e)
+static unsigned count_cpus(void)
+{
+    cpu_set_t cpus;
+
+    return sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? (unsigned)CPU_COUNT(&cpus) : 1;
+}
+
+static int start_threads(struct copy *c, const struct ring_params *ring, struct rp_error *e)
+{
+    int rc = c->params->layout->compressed ? start_thread(c, packer_run, &c->packer, e)
+                                           : start_thread(c, writer_run, &c->writer, e);
+
+    if (rc == 0 && ring->threads[RING_HASHER])
+        rc = start_thread(c, hasher_run, &c->hasher, e);
+    for (unsigned i = 0; i < ring->threads[RING_PRESS] && rc == 0; i++)
+        rc = start_thread(c, compress_run, &c->compress, e);
+    return rc;
+}
+
+static void prepare_threads(struct copy *c)
 {
     const struct copy_params *p = c->params;
-    unsigned slots = source_slots(p->source);
-    int rc = ring_new(BLOCK_BYTES, BLOCKS, p->checksum ? 2 : 1, &c->ring, e);
+    uint32_t cluster_bytes = plan_cluster_bytes(p->plan);
+    int level = p->compression_level;
 
-    if (rc < 0)
-        return rc;
+    c->writer = (struct writer){
+        .ring = c->ring,
+        .fd = p->fd,
+        .file_bytes = p->layout->file_bytes,
+    };
+    c->hasher = (struct hasher){.ring = c->ring, .file_bytes = p->layout->file_bytes};
+    c->compress = (struct compress){
+        .ring = c->ring,
+        .cluster_bytes = cluster_bytes,
+        .level = level ? level : COMPRESS_LEVEL_DEFAULT,
+    };
+    c->packer = (struct packer){
+        .writer = &c->writer,
+        .ops = p->ops,
+        .target = p->target,
+        .data_offset = p->layout->data_offset,
+        .cluster_bytes = cluster_bytes,
+    };
+}
+
+static int make_reads(struct copy *c, struct rp_error *e)
+{
+    unsigned slots = source_slots(c->params->source);
+
     c->reads = calloc(slots, sizeof *c->reads);
     if (!c->reads)
         return rp_fail_memory(e);
@@ -397,15 +441,37 @@ static int copy_start(struct copy *c, struct rp_error *e)
         c->reads[i].next = c->free_reads;
         c->free_reads = &c->reads[i];
     }
+    return 0;
+}
+
+static int copy_start(struct copy *c, struct rp_error *e)
+{
+    const struct copy_params *p = c->params;
+    bool compressed = p->layout->compressed;
+    unsigned cpus = count_cpus();
+    const struct ring_params ring = {
+        .block_bytes = BLOCK_BYTES,
+        .blocks = BLOCKS,
+        .threads = {[RING_WRITER] = 1,
+                    [RING_HASHER] = p->checksum && !compressed,
+                    [RING_PRESS] = !compressed          ? 0
+                                   : cpus < PRESSES_MAX ? cpus
+                                                        : PRESSES_MAX},
+    };
+    int rc = ring_new(&ring, &c->ring, e);
+
+    if (rc == 0)
+        rc = make_reads(c, e);
+    if (rc < 0)
+        return rc;
     c->in_flight_max = source_connections(p->source) * (size_t)IN_FLIGHT_BYTES_PER_CONNECTION;
     c->moved_ns = c->checked_ns = now_ns();
     c->pace = (struct pace){p->bandwidth_bytes, c->moved_ns};
     c->piece_max = find_piece_max(c);
-    c->writer = (struct writer){.ring = c->ring, .fd = p->fd, .file_bytes = p->layout->file_bytes};
-    c->hasher = (struct hasher){.ring = c->ring, .file_bytes = p->layout->file_bytes};
-    rc = start_thread(c, &c->writer_thread, writer_run, &c->writer, e);
-    if (rc == 0 && p->checksum)
-        rc = start_thread(c, &c->hasher_thread, hasher_run, &c->hasher, e);
+    if (compressed)
+        c->file_at = p->layout->data_offset; /* what is before it comes by other ways */
+    prepare_threads(c);
+    rc = start_threads(c, &ring, e);
     return rc < 0 ? rc : start_warm_up(c, e);
 }
 
@@ -429,38 +495,47 @@ static void end_reads(struct copy *c)
 static void copy_stop(struct copy *c)
 {
     end_reads(c);
-    if (c->threads > 0)
-        pthread_join(c->writer_thread, NULL);
-    if (c->threads > 1)
-        pthread_join(c->hasher_thread, NULL);
+    for (unsigned i = 0; i < c->nthreads; i++)
+        pthread_join(c->threads[i], NULL);
     ring_free(c->ring);
     free(c->reads);
     free(c->warm_up);
+}
+
+static int copy_all(struct copy *c, struct rp_error *e)
+{
+    bool finished = false;
+    int rc = copy_start(c, e);
+
+    while (rc == 0 && !finished)
+        rc = step(c, &finished, e);
+    if (rc < 0 && c->ring) {
+        ring_fail(c->ring, e); /* unless a thread was first */
+        rc = ring_error(c->ring, e);
+    }
+    copy_stop(c);
+    return rc;
 }
 
 int copy_run(const struct copy_params *params, struct copy_stats *ret_stats, struct rp_error *e)
 {
     struct copy c = {.params = params};
     struct rp_error error = RP_ERROR_INIT;
-    bool finished = false;
-    int rc = copy_start(&c, &error);
+    int rc = copy_all(&c, &error);
 
-    while (rc == 0 && !finished)
-        rc = step(&c, &finished, &error);
-    if (rc < 0 && c.ring) {
-        ring_fail(c.ring, &error); /* unless a thread was first */
-        rc = ring_error(c.ring, &error);
-    }
-    copy_stop(&c);
+    if (rc == 0 && params->progress)
+        params->progress(params->opaque, plan_data_bytes(params->plan));
+    if (rc == 0 && params->checksum && params->layout->compressed)
+        rc = reread_hash(params->fd, c.writer.file_bytes, params->check, params->opaque,
+                         c.hasher.sha256, &error);
     if (rc < 0) {
         if (e)
             *e = error;
         return rc;
     }
-    if (params->progress)
-        params->progress(params->opaque, plan_data_bytes(params->plan));
     ret_stats->bytes_read = c.bytes_read;
     ret_stats->bytes_written = c.writer.bytes_written;
+    ret_stats->file_bytes = c.writer.file_bytes;
     memcpy(ret_stats->sha256, c.hasher.sha256, sizeof ret_stats->sha256);
     return 0;
 }

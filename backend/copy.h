@@ -8,6 +8,11 @@
  * ring of aligned blocks: block n of the file is filled by NBD reads straight into place, written
  * and hashed, and its buffer used again when both are done. That ring is the back-pressure: the
  * reader cannot be further ahead than it is long, and memory does not grow with the disk.
+ *
+ * A compressed file is made of the same ring: block n of the plan's data is filled, compressed in
+ * place by one of several threads (compress.h), and packed and written by one (packer.h), in order.
+ * Its metadata stands in front, where readers are fast and its size is known, but is final only at
+ * the end; so its checksum is computed at the end too, by reading the file.
  */
 #ifndef REFPOINTFS_COPY_H
 #define REFPOINTFS_COPY_H
@@ -28,7 +33,9 @@ struct copy_params {
     const struct target_ops *ops;
     struct target *target;
     const struct target_layout *layout;
-    int fd;                   /* the empty output file, open for writing; not closed */
+    int fd;                   /* the empty output file, open for writing (and, for the checksum of
+                               * a compressed one, reading); not closed */
+    int compression_level;    /* of zstd, for a compressed layout; 0 = COMPRESS_LEVEL_DEFAULT */
     bool checksum;            /* compute the SHA-256 of the whole file */
     uint64_t bandwidth_bytes; /* bytes per second read from the source; 0 = no limit */
     unsigned stall_ms;        /* no byte read or written for this long: RESULT_TIMEOUT */
@@ -45,6 +52,7 @@ struct copy_stats {
     unsigned char sha256[COPY_SHA256_BYTES]; /* valid if params->checksum */
     uint64_t bytes_read;                     /* from the source */
     uint64_t bytes_written;                  /* to the file; holes are not counted */
+    uint64_t file_bytes;                     /* its length */
 };
 
 /*

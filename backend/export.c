@@ -30,6 +30,7 @@
 
 struct disk_export {
     const struct hold_disk *held;
+    uint32_t cluster_bytes;
     bool incremental;
     char *why;
     char *file; /* name in the export directory */
@@ -119,10 +120,6 @@ static bool has_disk(const struct export_subject *subject, const char *target)
 int export_check(const struct export_subject *subject, const struct export_settings *settings,
                  struct rp_error *e)
 {
-    if (settings->compression != SETTINGS_COMPRESSION_NONE)
-        return rp_fail(e, RESULT_NOT_SUPPORTED,
-                       "line %u: Compression is not supported yet; leave it out",
-                       settings->line[SETTING_COMPRESSION]);
     for (size_t i = 0; i < settings->ndisks; i++)
         if (!has_disk(subject, settings->disks[i]))
             return rp_fail(
@@ -159,6 +156,16 @@ static char *explain(const struct export_subject *subject, const struct export_d
     return length < 0 ? NULL : why;
 }
 
+/* The source's, so that a delta is no coarser than its bitmap; within what a target can have. */
+static uint32_t choose_cluster(const struct export_disk *disk)
+{
+    uint32_t bytes = disk->cluster_bytes ? disk->cluster_bytes : EXPORT_CLUSTER_BYTES;
+
+    if (bytes < TARGET_CLUSTER_MIN_BYTES)
+        return TARGET_CLUSTER_MIN_BYTES;
+    return bytes < TARGET_CLUSTER_MAX_BYTES ? bytes : TARGET_CLUSTER_MAX_BYTES;
+}
+
 static int choose_disks(struct export *export, struct rp_error *e)
 {
     const struct export_subject *subject = export->request->subject;
@@ -176,6 +183,7 @@ static int choose_disks(struct export *export, struct rp_error *e)
         if (!disk->held)
             return rp_fail(e, RESULT_INVALID_STATE, "disk '%s' is not held", from->target);
         export->ndisks++;
+        disk->cluster_bytes = choose_cluster(from);
         disk->incremental = from->fit == FIT_EXACT || from->fit == FIT_LARGER;
         disk->why = explain(subject, from);
         if (!disk->why || asprintf(&disk->file, "%s.%s", from->target, export->ops->format) < 0) {
@@ -216,7 +224,7 @@ static int plan_disk(struct export *export, struct disk_export *disk, struct rp_
     int rc = source_open(&params, &disk->source, e);
 
     if (rc == 0)
-        rc = source_plan(disk->source, EXPORT_CLUSTER_BYTES, &disk->plan, e);
+        rc = source_plan(disk->source, disk->cluster_bytes, &disk->plan, e);
     if (rc < 0) {
         rp_error_prefix(e, "disk '%s': ", disk->held->target);
         return reason(export, rc, e);
@@ -323,7 +331,11 @@ static int open_targets(struct export *export, uint64_t *ret_total_bytes, struct
 
     for (size_t i = 0; i < export->ndisks; i++) {
         struct disk_export *disk = &export->disks[i];
-        const struct target_params params = {disk->backing, disk->backing_format};
+        const struct target_params params = {
+            .backing_file = disk->backing,
+            .backing_format = disk->backing_format,
+            .compressed = export->request->settings->compression == SETTINGS_COMPRESSION_ZSTD,
+        };
         int rc = outdir_refuse_existing(export->outdir, disk->file, e);
 
         if (rc == 0)
@@ -382,6 +394,7 @@ static int copy_disk(struct export *export, struct disk_export *disk, struct rp_
         .target = disk->target,
         .layout = &disk->layout,
         .checksum = export->request->settings->checksum == SETTINGS_CHECKSUM_SHA256,
+        .compression_level = export->request->settings->compression_level,
         .bandwidth_bytes = export->request->bandwidth_bytes,
         .stall_ms = EXPORT_STALL_MS,
         .progress = on_progress,

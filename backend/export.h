@@ -28,8 +28,9 @@ enum export_fit {
 struct export_disk {
     char *target;
     enum export_fit fit;
-    char *start; /* reference point its bitmap starts at, or "" */
-    char *why;   /* why there is no bitmap, or "" */
+    char *start;            /* reference point its bitmap starts at, or "" */
+    char *why;              /* why there is no bitmap, or "" */
+    uint32_t cluster_bytes; /* of the image it lies in; 0: not known */
 };
 
 /* What is exported; strings owned and never NULL unless it says so. */

@@ -52,7 +52,7 @@ static int hash_blocks(struct hasher *h, EVP_MD_CTX *context, struct rp_error *e
         if (EVP_DigestUpdate(context, block->data, block->length) != 1)
             return fail_digest(e);
         at = block->offset + block->length;
-        ring_release(h->ring, RING_HASHER);
+        ring_release(h->ring, RING_HASHER, block);
     }
     return ring_touch(h->ring) ? hash_zeros(h, context, h->file_bytes - at, e) : 0;
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -15,7 +16,8 @@
 
 struct ring {
     void *area; /* of all blocks' data */
-    unsigned blocks, consumers;
+    unsigned blocks;
+    bool present[RING_CONSUMERS_MAX]; /* which consumers there are */
     int wake_fd;
     uint64_t claimed; /* the producer's: blocks claimed since the beginning */
 
@@ -26,7 +28,8 @@ struct ring {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* for consumers */
     uint64_t published;
-    uint64_t released[RING_CONSUMERS_MAX];
+    /* Of each consumer: blocks handed out; of these, all are released up to here. */
+    uint64_t taken[RING_CONSUMERS_MAX], released[RING_CONSUMERS_MAX];
     uint64_t written_bytes, activity;
     unsigned running;
     bool ended, failed;
@@ -51,21 +54,23 @@ static int make_area(struct ring *ring, size_t block_bytes, struct rp_error *e)
     return 0;
 }
 
-int ring_new(size_t block_bytes, unsigned blocks, unsigned consumers, struct ring **ret_ring,
-             struct rp_error *e)
+int ring_new(const struct ring_params *params, struct ring **ret_ring, struct rp_error *e)
 {
-    struct ring *ring = calloc(1, sizeof *ring + blocks * sizeof ring->block[0]);
+    struct ring *ring = calloc(1, sizeof *ring + params->blocks * sizeof ring->block[0]);
     int rc;
 
     if (!ring)
         return rp_fail_memory(e);
-    ring->blocks = blocks;
-    ring->consumers = ring->running = consumers;
+    ring->blocks = params->blocks;
+    for (unsigned i = 0; i < RING_CONSUMERS_MAX; i++) {
+        ring->present[i] = params->threads[i] > 0;
+        ring->running += params->threads[i];
+    }
     pthread_mutex_init(&ring->lock, NULL);
     pthread_cond_init(&ring->changed, NULL);
     ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = ring->wake_fd < 0 ? rp_fail_errno(e, errno, "making an eventfd")
-                           : make_area(ring, block_bytes, e);
+                           : make_area(ring, params->block_bytes, e);
     if (rc < 0) {
         ring_free(ring);
         return rc;
@@ -113,8 +118,8 @@ static uint64_t oldest_in_use_locked(const struct ring *ring)
 {
     uint64_t oldest = ring->published;
 
-    for (unsigned i = 0; i < ring->consumers; i++)
-        if (ring->released[i] < oldest)
+    for (unsigned i = 0; i < RING_CONSUMERS_MAX; i++)
+        if (ring->present[i] && ring->released[i] < oldest)
             oldest = ring->released[i];
     return oldest;
 }
@@ -159,6 +164,18 @@ void ring_end(struct ring *ring)
     pthread_mutex_unlock(&ring->lock);
 }
 
+int ring_start(pthread_t *ret_thread, void *(*run)(void *opaque), void *opaque, struct rp_error *e)
+{
+    sigset_t all, before;
+    int err;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    err = pthread_create(ret_thread, NULL, run, opaque);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err ? rp_fail_errno(e, err, "starting a thread") : 0;
+}
+
 void ring_get_progress(struct ring *ring, struct ring_progress *ret_progress)
 {
     pthread_mutex_lock(&ring->lock);
@@ -170,25 +187,50 @@ void ring_get_progress(struct ring *ring, struct ring_progress *ret_progress)
     pthread_mutex_unlock(&ring->lock);
 }
 
+/* How many blocks the consumer may have had by now. */
+static uint64_t ready_locked(const struct ring *ring, enum ring_consumer consumer)
+{
+    return consumer != RING_PRESS && ring->present[RING_PRESS] ? ring->released[RING_PRESS]
+                                                               : ring->published;
+}
+
+static bool is_over_locked(const struct ring *ring, enum ring_consumer consumer)
+{
+    return ring->failed || (ring->ended && ring->taken[consumer] == ring->published);
+}
+
 struct ring_block *ring_next(struct ring *ring, enum ring_consumer consumer)
 {
     struct ring_block *block = NULL;
 
     pthread_mutex_lock(&ring->lock);
-    while (!ring->failed && !ring->ended && ring->released[consumer] == ring->published)
+    while (!is_over_locked(ring, consumer) && ring->taken[consumer] == ready_locked(ring, consumer))
         pthread_cond_wait(&ring->changed, &ring->lock);
-    if (!ring->failed && ring->released[consumer] < ring->published)
-        block = &ring->block[ring->released[consumer] % ring->blocks];
+    if (!is_over_locked(ring, consumer))
+        block = &ring->block[ring->taken[consumer]++ % ring->blocks];
     pthread_mutex_unlock(&ring->lock);
     return block;
 }
 
-void ring_release(struct ring *ring, enum ring_consumer consumer)
+/* Counts on over all blocks that are released without a gap. */
+static void advance_locked(struct ring *ring, enum ring_consumer consumer)
+{
+    uint64_t at = ring->released[consumer];
+
+    while (at < ring->taken[consumer] && ring->block[at % ring->blocks].released & 1u << consumer)
+        at++;
+    if (consumer == RING_PRESS && at > ring->released[consumer])
+        pthread_cond_broadcast(&ring->changed);
+    ring->released[consumer] = at;
+}
+
+void ring_release(struct ring *ring, enum ring_consumer consumer, struct ring_block *block)
 {
     pthread_mutex_lock(&ring->lock);
     if (consumer == RING_WRITER)
-        ring->written_bytes += ring->block[ring->released[consumer] % ring->blocks].source_bytes;
-    ring->released[consumer]++;
+        ring->written_bytes += block->source_bytes;
+    block->released |= 1u << consumer;
+    advance_locked(ring, consumer);
     ring->activity++;
     pthread_mutex_unlock(&ring->lock);
     wake_producer(ring);

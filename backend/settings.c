@@ -54,9 +54,9 @@ static const struct settings_row rows[SETTING_COUNT] = {
          IN_ALL},
     [SETTING_FORMAT] = {"Format", &settings_kind_choice, AT(format), formats, "qcow2", NULL,
                         "qcow2, or raw (full exports only).", IN_EXPORTS},
-    [SETTING_COMPRESSION] = {"Compression", &settings_kind_compression, AT(compression), NULL,
-                             "none", NULL, "none, zstd, or zstd:LEVEL with a level from 1 to 19.",
-                             IN_EXPORTS},
+    [SETTING_COMPRESSION] =
+        {"Compression", &settings_kind_compression, AT(compression), NULL, "none", NULL,
+         "none, zstd (which is zstd:1), or zstd:LEVEL with a level from 1 to 19.", IN_EXPORTS},
     [SETTING_CHECKSUM] = {"Checksum", &settings_kind_choice, AT(checksum), checksums, "sha256",
                           NULL, "sha256 (for sha256sum -c SHA256SUMS), or none.", IN_EXPORTS},
     [SETTING_BASE_EXPORT_DIRECTORY] =

@@ -8,8 +8,11 @@
  * end, and all the rest follows from the plan: a table's place from how many L1 entries before it
  * lead anywhere, a data cluster's from how many data clusters stand before it. Nothing but a
  * cursor is kept, however large the disk. Does no input or output; one thread at a time.
+ *
+ * A compressed file has the same parts in the same places, as if no cluster shrank, and is only
+ * shorter: L2 tables and refcounts alone depend on what became of the clusters (target-packed.c).
  */
-#include "target.h"
+#include "target-qcow2.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -19,16 +22,14 @@
 #define L1_MAX_BYTES             (UINT64_C(32) << 20)
 #define REFCOUNT_TABLE_MAX_BYTES (UINT64_C(8) << 20)
 
-#define BACKING_NAME_MAX 1023
-#define FORMAT_NAME_MAX  15
-
 #define HEADER_LENGTH     112 /* 104 and the compression type, as newer QEMU writes it */
 #define EXTENSION_END     0u
 #define EXTENSION_BACKING 0xE2792ACAu
-#define REFCOUNT_ORDER    4u /* 16 bits each: QEMU's default, and so its best tested */
-#define REFCOUNT_BYTES    2u
-#define COPIED            (UINT64_C(1) << 63) /* refcount is exactly one */
-#define READS_AS_ZERO     UINT64_C(1)
+#define REFCOUNT_ORDER    4u
+
+/* A compression other than zlib: the bit keeps away who does not know the byte. */
+#define INCOMPATIBLE_COMPRESSION (UINT64_C(1) << 3)
+#define COMPRESSION_ZSTD         1u
 
 struct header {
     uint32_t magic, version;
@@ -43,37 +44,6 @@ struct header {
     uint8_t compression_type, padding[7];
 };
 _Static_assert(sizeof(struct header) == HEADER_LENGTH, "the header has no holes");
-
-/* A part of the metadata region, in bytes. */
-struct part {
-    uint64_t offset;
-    uint64_t length;
-};
-
-/*
- * Where L2 rendering stands: the L2 entry to come (numbered through the tables that exist), the
- * guest cluster it is about, and how many data clusters stand before that.
- */
-struct l2_cursor {
-    uint64_t entry, guest, data_before;
-};
-
-/* The same for L1: the entry to come, and how many tables the entries before it lead to. */
-struct l1_cursor {
-    uint64_t entry, tables_before;
-};
-
-struct target {
-    const struct plan *plan;
-    uint32_t cluster_bytes;
-    uint64_t per_table; /* L2 entries in a table, or L1 entries in a cluster */
-    uint64_t l1_entries, l2_tables, file_clusters, refcount_blocks;
-    struct part header, refcount_table, refcounts, l1, l2;
-    struct l1_cursor l1_at;
-    struct l2_cursor l2_at;
-    char backing_file[BACKING_NAME_MAX + 1];
-    char backing_format[FORMAT_NAME_MAX + 1];
-};
 
 static uint64_t divide_up(uint64_t value, uint64_t by)
 {
@@ -113,7 +83,7 @@ static uint64_t count_tables(const struct target *t)
  */
 static uint64_t place_refcounts(struct target *t, uint64_t other_clusters)
 {
-    uint64_t per_block = t->cluster_bytes / REFCOUNT_BYTES;
+    uint64_t per_block = t->cluster_bytes / QCOW2_REFCOUNT_BYTES;
     uint64_t blocks = 0, table = 0, total;
 
     for (;;) {
@@ -145,7 +115,7 @@ static int place_parts(struct target *t, struct rp_error *e)
     if (t->refcount_table.length > REFCOUNT_TABLE_MAX_BYTES)
         goto too_large;
 
-    t->header = (struct part){0, t->cluster_bytes};
+    t->header = (struct qcow2_part){0, t->cluster_bytes};
     t->refcount_table.offset = t->header.length;
     t->refcounts.offset = t->refcount_table.offset + t->refcount_table.length;
     t->l1.offset = t->refcounts.offset + t->refcounts.length;
@@ -176,6 +146,14 @@ static int copy_names(struct target *t, const struct target_params *params, stru
     return 0;
 }
 
+static void qcow2_close(struct target *target)
+{
+    if (!target)
+        return;
+    target_qcow2_close_packing(target);
+    free(target);
+}
+
 static int qcow2_open(const struct plan *plan, const struct target_params *params,
                       struct target **ret_target, struct target_layout *ret_layout,
                       struct rp_error *e)
@@ -193,13 +171,16 @@ static int qcow2_open(const struct plan *plan, const struct target_params *param
     rc = copy_names(t, params, e);
     if (rc == 0)
         rc = place_parts(t, e);
+    if (rc == 0 && params->compressed)
+        rc = target_qcow2_open_packing(t, e);
     if (rc < 0) {
-        free(t);
+        qcow2_close(t);
         return rc;
     }
     ret_layout->metadata_bytes = ret_layout->data_offset = t->l2.offset + t->l2.length;
     ret_layout->file_bytes = t->file_clusters * t->cluster_bytes;
     ret_layout->packed = true;
+    ret_layout->compressed = params->compressed;
     *ret_target = t;
     return 0;
 }
@@ -227,8 +208,10 @@ static void render_header(const struct target *t, unsigned char *page)
         .l1_table_offset = htobe64(t->l1.offset),
         .refcount_table_offset = htobe64(t->refcount_table.offset),
         .refcount_table_clusters = htobe32((uint32_t)(t->refcount_table.length / t->cluster_bytes)),
+        .incompatible_features = htobe64(t->packing ? INCOMPATIBLE_COMPRESSION : 0),
         .refcount_order = htobe32(REFCOUNT_ORDER),
         .header_length = htobe32(HEADER_LENGTH),
+        .compression_type = t->packing ? COMPRESSION_ZSTD : 0,
     };
     unsigned char *next = page + HEADER_LENGTH;
     size_t name_length = strlen(t->backing_file);
@@ -281,19 +264,19 @@ static void render_refcounts(struct target *t, uint64_t at, void *buffer, size_t
 static void render_l1(struct target *t, uint64_t at, void *buffer, size_t length)
 {
     uint64_t first = at / sizeof(uint64_t), end = first + length / sizeof(uint64_t);
-    struct l1_cursor cursor = t->l1_at;
+    struct qcow2_l1_cursor cursor = t->l1_at;
     uint64_t *entries = buffer;
 
     memset(buffer, 0, length);
     if (first < cursor.entry)
-        cursor = (struct l1_cursor){0, 0};
+        cursor = (struct qcow2_l1_cursor){0, 0};
     for (;;) {
         cursor.entry = next_table(t, cursor.entry);
         if (cursor.entry >= end || cursor.entry >= t->l1_entries)
             break;
         if (cursor.entry >= first)
             entries[cursor.entry - first] =
-                htobe64((t->l2.offset + cursor.tables_before * t->cluster_bytes) | COPIED);
+                htobe64((t->l2.offset + cursor.tables_before * t->cluster_bytes) | QCOW2_COPIED);
         cursor.entry++;
         cursor.tables_before++;
     }
@@ -302,7 +285,7 @@ static void render_l1(struct target *t, uint64_t at, void *buffer, size_t length
 
 static void fill_data(const struct target *t, uint64_t *entries, uint64_t count, uint64_t before)
 {
-    uint64_t host = (t->l2.offset + t->l2.length + before * t->cluster_bytes) | COPIED;
+    uint64_t host = (t->l2.offset + t->l2.length + before * t->cluster_bytes) | QCOW2_COPIED;
 
     for (uint64_t i = 0; i < count; i++, host += t->cluster_bytes)
         entries[i] = htobe64(host);
@@ -314,13 +297,8 @@ static void fill_same(uint64_t *entries, uint64_t count, uint64_t value)
         entries[i] = htobe64(value);
 }
 
-/*
- * Moves the cursor over up to `count` entries of one table and writes them, if `entries` is not
- * NULL. Returns how many: fewer than `count` at the end of a run or of a table. Entries beyond
- * the disk's end, in the last table, are zero.
- */
-static uint64_t step_l2(const struct target *t, struct l2_cursor *cursor, uint64_t *entries,
-                        uint64_t count)
+uint64_t target_qcow2_step_l2(const struct target *t, struct qcow2_l2_cursor *cursor,
+                              uint64_t *entries, uint64_t count)
 {
     uint64_t in_table = cursor->entry % t->per_table;
     struct plan_run run = {.state = CLUSTER_SKIP};
@@ -335,10 +313,15 @@ static uint64_t step_l2(const struct target *t, struct l2_cursor *cursor, uint64
     end = cursor->guest + count;
     if (plan_run_within(t->plan, cursor->guest * t->cluster_bytes, end * t->cluster_bytes, &run))
         count = divide_up(run.length_bytes, t->cluster_bytes);
-    if (entries && run.state == CLUSTER_DATA)
+    if (run.state == CLUSTER_DATA && t->packing &&
+        count > target_qcow2_placed(t) - cursor->data_before)
+        count = target_qcow2_placed(t) - cursor->data_before;
+    if (entries && run.state == CLUSTER_DATA && t->packing)
+        target_qcow2_fill_placed(t, entries, count, cursor->data_before);
+    else if (entries && run.state == CLUSTER_DATA)
         fill_data(t, entries, count, cursor->data_before);
     else if (entries)
-        fill_same(entries, count, run.state == CLUSTER_ZERO ? READS_AS_ZERO : 0);
+        fill_same(entries, count, run.state == CLUSTER_ZERO ? QCOW2_READS_AS_ZERO : 0);
     if (run.state == CLUSTER_DATA)
         cursor->data_before += count;
     cursor->entry += count;
@@ -349,15 +332,15 @@ static uint64_t step_l2(const struct target *t, struct l2_cursor *cursor, uint64
 static void render_l2(struct target *t, uint64_t at, void *buffer, size_t length)
 {
     uint64_t first = at / sizeof(uint64_t), count = length / sizeof(uint64_t);
-    struct l2_cursor cursor = t->l2_at;
+    struct qcow2_l2_cursor cursor = t->l2_at;
     uint64_t *entries = buffer;
 
     if (first < cursor.entry)
-        cursor = (struct l2_cursor){0, 0, 0};
+        cursor = (struct qcow2_l2_cursor){0, 0, 0};
     while (cursor.entry < first)
-        step_l2(t, &cursor, NULL, first - cursor.entry);
+        target_qcow2_step_l2(t, &cursor, NULL, first - cursor.entry);
     while (count > 0) {
-        uint64_t done = step_l2(t, &cursor, entries, count);
+        uint64_t done = target_qcow2_step_l2(t, &cursor, entries, count);
 
         entries += done;
         count -= done;
@@ -365,10 +348,10 @@ static void render_l2(struct target *t, uint64_t at, void *buffer, size_t length
     t->l2_at = cursor;
 }
 
-static void qcow2_render(struct target *t, uint64_t offset, void *buffer, size_t length)
+void target_qcow2_render(struct target *t, uint64_t offset, void *buffer, size_t length)
 {
     const struct {
-        const struct part *part;
+        const struct qcow2_part *part;
         void (*render)(struct target *t, uint64_t at, void *buffer, size_t length);
     } parts[] = {
         {&t->header, render_header_part},
@@ -393,14 +376,12 @@ static void qcow2_render(struct target *t, uint64_t offset, void *buffer, size_t
     }
 }
 
-static void qcow2_close(struct target *target)
-{
-    free(target);
-}
-
 const struct target_ops target_qcow2 = {
     .format = "qcow2",
     .open = qcow2_open,
-    .render = qcow2_render,
+    .render = target_qcow2_render,
+    .place = target_qcow2_place,
+    .settle = target_qcow2_settle,
+    .length = target_qcow2_length,
     .close = qcow2_close,
 };

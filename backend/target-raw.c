@@ -26,6 +26,8 @@ static int raw_open(const struct plan *plan, const struct target_params *params,
     if (params->backing_file)
         return rp_fail(e, RESULT_NOT_SUPPORTED,
                        "a raw file cannot hold the changes since a base: use qcow2");
+    if (params->compressed)
+        return rp_fail(e, RESULT_NOT_SUPPORTED, "a raw file cannot be compressed: use qcow2");
     *ret_target = NULL;
     *ret_layout = (struct target_layout){.file_bytes = plan_size_bytes(plan)};
     return 0;

@@ -8,6 +8,10 @@
  * any number of times by render(); the data region holds the plan's data clusters, in guest order
  * and without gaps where `packed`, else each at its guest offset.
  *
+ * Of a compressed file the plan gives only bounds. Its layout is that of clusters of which none
+ * shrank; place() then says where each really goes, settle() gives the metadata instead of
+ * render(), piece by piece as it becomes final, and length() the end.
+ *
  * A target is used by one thread at a time.
  */
 #ifndef REFPOINTFS_TARGET_H
@@ -32,13 +36,25 @@ struct target_params {
      * NULL for a file of its own. Copied where needed. */
     const char *backing_file;
     const char *backing_format;
+    bool compressed; /* clusters will be compressed, by zstd */
 };
 
 struct target_layout {
     uint64_t metadata_bytes; /* length of the rendered region; a multiple of the cluster size */
     uint64_t data_offset;    /* where data begins: == metadata_bytes for qcow2, 0 for raw */
-    uint64_t file_bytes;     /* final length of the file */
-    bool packed;             /* data clusters stand one after another; the last is padded with 0 */
+    uint64_t file_bytes;     /* final length of the file; compressed: at most this */
+    bool compressed;
+    bool packed; /* data clusters stand one after another; the last is padded with 0 */
+};
+
+/* The most clusters that place() takes at once. */
+#define TARGET_PLACE_MAX 512u
+
+/* A piece of metadata that will change no more. */
+struct target_piece {
+    uint64_t offset;
+    const void *data; /* aligned to 4096, as are offset and length; valid until the next call */
+    size_t length;
 };
 
 struct target; /* what a kind keeps between layout and render */
@@ -48,8 +64,8 @@ struct target_ops {
 
     /*
      * Computes the layout. The plan is borrowed: it must outlive the target, and stay as it is.
-     * RESULT_NOT_SUPPORTED for what the format cannot hold (a delta in raw, a backing file's name
-     * that is too long, a disk too large for its clusters).
+     * RESULT_NOT_SUPPORTED for what the format cannot hold (a delta or compressed clusters in raw,
+     * a backing file's name that is too long, a disk too large for its clusters).
      */
     int (*open)(const struct plan *plan, const struct target_params *params,
                 struct target **ret_target, struct target_layout *ret_layout, struct rp_error *e);
@@ -60,6 +76,24 @@ struct target_ops {
      * tables. Must be called in ascending order to be fast; any order is right. Cannot fail.
      */
     void (*render)(struct target *target, uint64_t offset, void *buffer, size_t length);
+
+    /* ---- compressed files; NULL where the kind has none ---- */
+
+    /*
+     * The next `count` data clusters of the plan, compressed to lengths[i] bytes each: 0 for one
+     * that is all zeros (it gets no place), the cluster size for one that stays as it is. Places
+     * grow: first through those that shrank, in their order, then through those that did not,
+     * which begin on a multiple of the cluster size. What lies between two is zero.
+     */
+    void (*place)(struct target *target, const uint32_t *lengths, size_t count,
+                  uint64_t *ret_offsets);
+
+    /* True if there is a piece. To be called until there is none: before the first place() and
+     * after each. When all clusters are placed, what it gives until then is all of the rest. */
+    bool (*settle)(struct target *target, struct target_piece *ret_piece);
+
+    /* Length of the file so far, a multiple of the cluster size. */
+    uint64_t (*length)(const struct target *target);
 
     void (*close)(struct target *target); /* NULL allowed */
 };

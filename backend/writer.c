@@ -30,6 +30,18 @@ static void set_direct(struct writer *w, bool direct)
         w->direct = direct;
 }
 
+void writer_begin(struct writer *w)
+{
+    w->flags = fcntl(w->fd, F_GETFL);
+    set_direct(w, true);
+}
+
+void writer_end(struct writer *w)
+{
+    if (w->flags >= 0)
+        (void)fcntl(w->fd, F_SETFL, w->flags);
+}
+
 static int write_all(struct writer *w, const unsigned char *data, size_t length, uint64_t offset,
                      struct rp_error *e)
 {
@@ -61,7 +73,7 @@ static int flush_behind(struct writer *w, uint64_t end, struct rp_error *e)
     uint64_t from = w->flush_end, before = w->unflushed_from;
     int rc;
 
-    if (end - from < FLUSH_WINDOW_BYTES)
+    if (end < from + FLUSH_WINDOW_BYTES)
         return 0;
     rc = sync_file_range(w->fd, (off_t)from, (off_t)(end - from), SYNC_FILE_RANGE_WRITE);
     if (rc == 0 && from > before)
@@ -75,29 +87,36 @@ static int flush_behind(struct writer *w, uint64_t end, struct rp_error *e)
     return 0;
 }
 
+int writer_put(struct writer *w, const void *data, size_t length, uint64_t offset,
+               struct rp_error *e)
+{
+    int rc = write_all(w, data, length, offset, e);
+
+    if (rc < 0)
+        return rc;
+    w->bytes_written += length;
+    return w->direct ? 0 : flush_behind(w, offset + length, e);
+}
+
 /*
  * The end of a raw file need not be a multiple of what direct I/O writes: it is written longer,
- * and cut by finish().
+ * and cut by writer_finish().
  */
 static int write_block(struct writer *w, const struct ring_block *block, struct rp_error *e)
 {
-    size_t length = block->length;
+    size_t padding = -block->length % RING_ALIGN_BYTES;
     int rc;
 
-    if (w->direct && length % RING_ALIGN_BYTES) {
-        size_t padding = RING_ALIGN_BYTES - length % RING_ALIGN_BYTES;
-
-        memset(block->data + length, 0, padding);
-        length += padding;
-    }
-    rc = write_all(w, block->data, length, block->offset, e);
-    if (rc < 0)
-        return rc;
-    w->bytes_written += block->length;
-    return w->direct ? 0 : flush_behind(w, block->offset + length, e);
+    if (!w->direct)
+        padding = 0;
+    memset(block->data + block->length, 0, padding);
+    rc = writer_put(w, block->data, block->length + padding, block->offset, e);
+    if (rc == 0)
+        w->bytes_written -= padding;
+    return rc;
 }
 
-static int finish(struct writer *w, struct rp_error *e)
+int writer_finish(struct writer *w, struct rp_error *e)
 {
     struct stat st;
 
@@ -120,22 +139,20 @@ static int write_blocks(struct writer *w, struct rp_error *e)
         rc = write_block(w, block, e);
         if (rc < 0)
             return rc;
-        ring_release(w->ring, RING_WRITER);
+        ring_release(w->ring, RING_WRITER, block);
     }
-    return ring_touch(w->ring) ? finish(w, e) : 0;
+    return ring_touch(w->ring) ? writer_finish(w, e) : 0;
 }
 
 void *writer_run(void *opaque)
 {
     struct writer *w = opaque;
     struct rp_error e = RP_ERROR_INIT;
-    int flags = fcntl(w->fd, F_GETFL);
 
-    set_direct(w, true);
+    writer_begin(w);
     if (write_blocks(w, &e) < 0)
         ring_fail(w->ring, &e);
-    if (flags >= 0)
-        (void)fcntl(w->fd, F_SETFL, flags);
+    writer_end(w);
     ring_leave(w->ring);
     return NULL;
 }

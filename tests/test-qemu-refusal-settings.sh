@@ -35,7 +35,6 @@ refused 32776 "Bad message" "line 2" $dir Bandwidth=1X
 refused 32776 "Bad message" "line 2" $dir KeepHold=perhaps
 refused 32776 "Bad message" "line 1" "this is no INI text"
 refused 32776 "Bad message" "line 1" "ExportDirectory=$T/"$'\xff'
-refused 32770 "not supported" "line 2" $dir Compression=zstd:3
 
 # 64 KiB is enough for everybody who means it.
 head -c 70000 /dev/zero | tr '\0' ';' >"$T/long"

@@ -165,10 +165,11 @@ static void serve_qcow2(const char *name, const char *bitmaps)
 struct job {
     const char *export_name, *bitmap, *backing_file; /* NULL: "vda", none, none */
     const char *folder, *file;                       /* NULL: `folder`, "out" */
-    bool raw, checksum;
+    bool raw, checksum, compressed;
     uint32_t cluster_bytes; /* 0: 64 KiB */
     uint64_t bandwidth_bytes;
     unsigned connections, stall_ms, timeout_ms; /* 0: 2, ANSWER_MS, ANSWER_MS */
+    int level;
     int (*check)(void *opaque, struct rp_error *e);
     /* Seen on the way. */
     uint64_t progress_bytes, data_bytes, layout_bytes;
@@ -224,6 +225,7 @@ static int copy_with(struct job *job, struct source *source, const struct plan *
         .target = target,
         .layout = layout,
         .checksum = job->checksum,
+        .compression_level = job->level,
         .bandwidth_bytes = job->bandwidth_bytes,
         .stall_ms = job->stall_ms ? job->stall_ms : ANSWER_MS,
         .progress = note_progress,
@@ -235,7 +237,7 @@ static int copy_with(struct job *job, struct source *source, const struct plan *
 
     snprintf(path, sizeof path, "%s/%s", job->folder ? job->folder : folder,
              job->file ? job->file : "out");
-    params.fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0600);
+    params.fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
     assert_true(params.fd >= 0);
     rc = copy_run(&params, &job->stats, &job->error);
     assert_int_equal(fcntl(params.fd, F_GETFL) & O_DIRECT, 0);
@@ -264,6 +266,7 @@ static int export_disk(struct job *job)
     const struct target_params params = {
         .backing_file = job->backing_file,
         .backing_format = job->backing_file ? "qcow2" : NULL,
+        .compressed = job->compressed,
     };
     struct source *source = NULL;
     struct plan *plan = NULL;
@@ -308,7 +311,11 @@ static void assert_exported(struct job *job)
         fail_msg("%d: %s", job->error.result, job->error.message);
     snprintf(path, sizeof path, "%s/%s", where, name);
     assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(st.st_size, job->layout_bytes);
+    assert_int_equal(st.st_size, job->stats.file_bytes);
+    if (job->compressed)
+        assert_true(job->stats.file_bytes <= job->layout_bytes);
+    else
+        assert_int_equal(job->stats.file_bytes, job->layout_bytes);
     assert_int_equal(job->progress_bytes, job->data_bytes);
     assert_int_equal(job->stats.bytes_read, job->data_bytes);
     if (job->checksum)
@@ -317,7 +324,7 @@ static void assert_exported(struct job *job)
         run_command("qemu-img check -q %s", path);
 }
 
-/* A file of `size` with islands of random bytes, the same for a seed. */
+/* A file of `size` with islands of bytes, random and of few kinds, the same for a seed. */
 static void make_random_file(const char *name, uint64_t size, uint64_t *seed, unsigned islands)
 {
     unsigned char *bytes = malloc(MIB(4));
@@ -329,7 +336,9 @@ static void make_random_file(const char *name, uint64_t size, uint64_t *seed, un
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, (off_t)size), 0);
     for (size_t i = 0; i < MIB(4); i += 8)
-        memcpy(bytes + i, &(uint64_t){next_random(seed)}, 8);
+        memcpy(bytes + i,
+               &(uint64_t){next_random(seed) & (i & KIB(128) ? 0x0103010f00030701 : UINT64_MAX)},
+               8);
     for (unsigned i = 0; i < islands && size > 0; i++) {
         uint64_t offset = next_random(seed) % size;
         uint64_t length = 1 + next_random(seed) % (i % 3 ? KIB(200) : MIB(3));
@@ -350,12 +359,13 @@ static void random_disks_copy_exactly(void **state)
     static const uint32_t clusters[] = {65536, 4096, 2u << 20, 1u << 20, 32768};
 
     (void)state;
-    for (uint64_t round = 1; round <= 15; round++) {
+    for (uint64_t round = 1; round <= 24; round++) {
         uint64_t seed = round * 1000003;
         uint64_t size = 512 * (1 + next_random(&seed) % (MIB(round < 4 ? 1 : 90) / 512));
         struct job job = {.cluster_bytes = clusters[round % 5],
                           .checksum = round % 2,
                           .raw = round % 3 == 0,
+                          .compressed = round % 3 == 1,
                           .connections = 1 + (unsigned)round % 4};
 
         make_random_file("source", size, &seed, (unsigned)round * 4);
@@ -395,8 +405,8 @@ static void disks_of_any_size(void **state)
 
     (void)state;
     for (unsigned i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-        for (int raw = 0; raw < 2; raw++) {
-            struct job job = {.raw = raw, .checksum = true};
+        for (int raw = 0; raw < 3; raw++) {
+            struct job job = {.raw = raw == 1, .compressed = raw == 2, .checksum = true};
 
             start_server("nbdkit -f -U %s pattern %llu", socket_path, (unsigned long long)sizes[i]);
             assert_exported(&job);
@@ -406,11 +416,23 @@ static void disks_of_any_size(void **state)
             else
                 run_command(": > %s/source", folder);
             stop_server();
-            run_command("qemu-img convert -f %s -O raw %s/out %s/back", raw ? "raw" : "qcow2",
+            run_command("qemu-img convert -f %s -O raw %s/out %s/back", job.raw ? "raw" : "qcow2",
                         folder, folder);
             run_command("cmp -n %llu %s/source %s/back", (unsigned long long)sizes[i], folder,
                         folder);
         }
+}
+
+static void look_into_eight_tib(void)
+{
+    /* qemu-img compare would take minutes: the places that hold data, and one that does not. */
+    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0 512' out | grep -q begin", folder);
+    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0x3fffffffe00 1024' out | "
+                "grep -q middlemiddle",
+                folder);
+    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0x7fffffffe00 512' out | grep -q end",
+                folder);
+    run_command("cd %s && ! qemu-io -r -f qcow2 -c 'read -P 0 1M 1G' out | grep -q failed", folder);
 }
 
 static void eight_tib_sparse(void **state)
@@ -423,14 +445,10 @@ static void eight_tib_sparse(void **state)
                  socket_path);
     assert_exported(&job);
     assert_true(job.layout_bytes < MIB(64));
-    /* qemu-img compare would take minutes: the places that hold data, and one that does not. */
-    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0 512' out | grep -q begin", folder);
-    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0x3fffffffe00 1024' out | "
-                "grep -q middlemiddle",
-                folder);
-    run_command("cd %s && qemu-io -r -f qcow2 -c 'read -v 0x7fffffffe00 512' out | grep -q end",
-                folder);
-    run_command("cd %s && ! qemu-io -r -f qcow2 -c 'read -P 0 1M 1G' out | grep -q failed", folder);
+    look_into_eight_tib();
+    job = (struct job){.checksum = true, .compressed = true};
+    assert_exported(&job);
+    look_into_eight_tib();
 }
 
 /* A disk with all that a delta must tell apart, before and after a bitmap was added. */
@@ -460,9 +478,11 @@ static void deltas_stand_on_their_base(void **state)
                  {1048576, 2097152, "64M"}};
 
     (void)state;
-    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (unsigned n = 0; n < 2 * sizeof cases / sizeof cases[0]; n++) {
+        unsigned i = n / 2;
         struct job job = {.bitmap = "mon",
                           .backing_file = "base",
+                          .compressed = n % 2,
                           .cluster_bytes = cases[i].cluster,
                           .checksum = true,
                           .connections = 1 + i % 3};
@@ -532,6 +552,8 @@ static void an_empty_delta(void **state)
 static void a_scattered_delta(void **state)
 {
     struct job job = {.bitmap = "mon", .backing_file = "base", .checksum = true};
+    struct job pressed = {
+        .bitmap = "mon", .backing_file = "base", .checksum = true, .compressed = true};
     char path[256];
     FILE *script;
 
@@ -545,13 +567,16 @@ static void a_scattered_delta(void **state)
     run_command("qemu-io -f qcow2 %s/disk < %s >/dev/null", folder, path);
     serve_qcow2("disk", ",bitmaps.0=mon");
     assert_exported(&job);
+    run_command("qemu-img compare -U -q -f qcow2 -F qcow2 %s/disk %s/out", folder, folder);
+    assert_exported(&pressed);
+    assert_true(pressed.stats.file_bytes < MIB(2));
     stop_server();
     run_command("qemu-img compare -q -f qcow2 -F qcow2 %s/disk %s/out", folder, folder);
 }
 
 static void servers_limits_are_kept(void **state)
 {
-    struct job job = {.checksum = true};
+    struct job job = {.checksum = true, .compressed = true};
     struct job small = {.cluster_bytes = 4096};
 
     (void)state;
@@ -589,6 +614,7 @@ static void plain_servers_are_copied_whole(void **state)
 static void a_refused_direct_write_is_buffered(void **state)
 {
     enum { BLOCKS = 60, FIRST = 7 };
+    const struct ring_params ring = {MIB(1), 4, {[RING_WRITER] = 1}};
     struct writer writer = {.file_bytes = FIRST + BLOCKS * MIB(1)};
     struct ring_progress progress;
     struct rp_error e = RP_ERROR_INIT;
@@ -599,7 +625,7 @@ static void a_refused_direct_write_is_buffered(void **state)
     (void)state;
     snprintf(path, sizeof path, "%s/out", folder);
     writer.fd = open(path, O_CREAT | O_TRUNC | O_RDWR, 0600);
-    assert_int_equal(ring_new(MIB(1), 4, 1, &writer.ring, &e), 0);
+    assert_int_equal(ring_new(&ring, &writer.ring, &e), 0);
     assert_int_equal(pthread_create(&thread, NULL, writer_run, &writer), 0);
     memset(expected, 0, FIRST);
     for (unsigned i = 0; i < BLOCKS;) {
@@ -619,13 +645,13 @@ static void a_refused_direct_write_is_buffered(void **state)
     }
     ring_end(writer.ring);
     pthread_join(thread, NULL);
+    assert_false(writer.direct);
     ring_get_progress(writer.ring, &progress);
     assert_int_equal(ring_error(writer.ring, &e), 0);
     assert_int_equal(progress.running, 0);
     assert_int_equal(pread(writer.fd, seen, writer.file_bytes, 0), writer.file_bytes);
     assert_memory_equal(seen, expected, writer.file_bytes);
     assert_int_equal(writer.bytes_written, BLOCKS * MIB(1));
-    assert_false(writer.direct);
     close(writer.fd);
     ring_free(writer.ring);
     free(expected);
@@ -636,6 +662,7 @@ static void memory_file_systems_are_written_too(void **state)
 {
     struct job job = {.checksum = true, .folder = shm_folder};
     struct job raw = {.checksum = true, .folder = shm_folder, .raw = true};
+    struct job pressed = {.checksum = true, .folder = shm_folder, .compressed = true};
 
     (void)state;
     snprintf(shm_folder, sizeof shm_folder, "/dev/shm/unit-copy-XXXXXX");
@@ -648,6 +675,9 @@ static void memory_file_systems_are_written_too(void **state)
     run_command("qemu-img compare -q -f raw -F qcow2 'nbd+unix:///?socket=%s' %s/out", socket_path,
                 shm_folder);
     assert_exported(&raw);
+    assert_exported(&pressed);
+    run_command("qemu-img compare -q -f raw -F qcow2 'nbd+unix:///?socket=%s' %s/out", socket_path,
+                shm_folder);
 }
 
 /* ---- what must fail, and how ---- */
@@ -686,12 +716,13 @@ static void what_cannot_be_opened(void **state)
 
 static void a_read_error_names_its_offset(void **state)
 {
-    struct job job = {.checksum = true};
+    struct job job = {.checksum = true}, pressed = {.checksum = true, .compressed = true};
 
     (void)state;
     start_server(
         "nbdkit -f -U %s --filter=error pattern 50M error-pread=EIO error-pread-rate=100%%",
         socket_path);
+    assert_fails(&pressed, RESULT_FAILED, "reading at ");
     assert_fails(&job, RESULT_FAILED, "reading at ");
     assert_non_null(strstr(job.error.message, ": Input/output error"));
 }
@@ -733,13 +764,20 @@ static int kill_server(void *opaque, struct rp_error *e)
 
 static void a_killed_server_ends_the_copy(void **state)
 {
-    struct job job = {.check = kill_server, .bandwidth_bytes = MIB(20), .checksum = true};
-
     (void)state;
-    start_server("nbdkit -f -U %s pattern 400M", socket_path);
-    assert_fails(&job, RESULT_FAILED, "lost while reading at ");
-    assert_true(job.progress_bytes > 0);
-    assert_true(job.progress_bytes < MIB(400));
+    for (int compressed = 0; compressed < 2; compressed++) {
+        struct job job = {.check = kill_server,
+                          .bandwidth_bytes = MIB(20),
+                          .checksum = true,
+                          .compressed = compressed};
+
+        start_server("nbdkit -f -U %s pattern 400M", socket_path);
+        /* It may show as a lost connection, or as the failure of a read. */
+        assert_fails(&job, RESULT_FAILED, "reading at ");
+        assert_true(job.progress_bytes > 0);
+        assert_true(job.progress_bytes < MIB(400));
+        stop_server();
+    }
 }
 
 static int cancel_job(void *opaque, struct rp_error *e)
@@ -753,11 +791,32 @@ static void a_cancel_ends_the_copy(void **state)
 {
     struct job job = {.check = cancel_job, .bandwidth_bytes = MIB(20), .checksum = true};
     struct job unlimited = {.check = cancel_job, .raw = true};
+    struct job pressed = {.check = cancel_job, .checksum = true, .compressed = true};
+    struct job slowly = {.check = cancel_job, .compressed = true, .level = 19};
 
     (void)state;
     start_server("nbdkit -f -U %s pattern 8G", socket_path);
     assert_fails(&job, RESULT_FAILED, "cancelled");
     assert_fails(&unlimited, RESULT_FAILED, "cancelled");
+    assert_fails(&pressed, RESULT_FAILED, "cancelled");
+    assert_fails(&slowly, RESULT_FAILED, "cancelled");
+}
+
+/* All is written, and what remains is to read the file for its checksum. */
+static int cancel_at_end(void *opaque, struct rp_error *e)
+{
+    struct job *job = opaque;
+
+    return job->progress_bytes == MIB(64) ? rp_fail(e, RESULT_FAILED, "cancelled") : 0;
+}
+
+static void a_cancel_ends_the_checksum(void **state)
+{
+    struct job job = {.check = cancel_at_end, .checksum = true, .compressed = true};
+
+    (void)state;
+    start_server("nbdkit -f -U %s pattern 64M", socket_path);
+    assert_fails(&job, RESULT_FAILED, "cancelled");
 }
 
 /* Hashing terabytes of hole is long work in another thread: it must hear of a cancel too. */
@@ -782,37 +841,41 @@ static void a_cancel_ends_the_hashing_of_holes(void **state)
 
 static void a_limit_on_the_files_size(void **state)
 {
-    struct job job = {.checksum = true}, raw = {.raw = true};
+    struct job job = {.checksum = true}, raw = {.raw = true}, pressed = {.compressed = true};
     struct rlimit limit;
     int rc;
 
     (void)state;
-    start_server("nbdkit -f -U %s pattern 64M", socket_path);
+    start_server("nbdkit -f -U %s random 64M", socket_path);
     signal(SIGXFSZ, SIG_IGN);
     getrlimit(RLIMIT_FSIZE, &limit);
     limit.rlim_cur = MIB(8);
     setrlimit(RLIMIT_FSIZE, &limit);
-    rc = export_disk(&job) < 0 && export_disk(&raw) < 0;
+    rc = export_disk(&job) < 0 && export_disk(&raw) < 0 && export_disk(&pressed) < 0;
     limit.rlim_cur = limit.rlim_max; /* before anything can leave this function */
     setrlimit(RLIMIT_FSIZE, &limit);
     assert_true(rc);
     assert_string_equal(job.error.message, "writing at 8388608: File too large");
     assert_string_equal(raw.error.message, "writing at 8388608: File too large");
+    assert_non_null(strstr(pressed.error.message, ": File too large"));
 }
 
 static void a_full_file_system(void **state)
 {
     char mount_point[96];
     struct job job = {.folder = mount_point};
+    struct job pressed = {.folder = mount_point, .compressed = true};
 
     (void)state;
     snprintf(mount_point, sizeof mount_point, "%s/small", folder);
     mkdir(mount_point, 0700);
     if (mount("none", mount_point, "tmpfs", 0, "size=4m") < 0)
         skip();
-    start_server("nbdkit -f -U %s pattern 64M", socket_path);
+    start_server("nbdkit -f -U %s random 64M", socket_path);
     assert_true(export_disk(&job) < 0);
+    assert_true(export_disk(&pressed) < 0);
     umount2(mount_point, MNT_DETACH);
+    assert_non_null(strstr(pressed.error.message, "No space left on device"));
     assert_int_equal(job.error.result, RESULT_FAILED);
     assert_non_null(strstr(job.error.message, "writing at "));
     assert_non_null(strstr(job.error.message, "No space left on device"));
@@ -930,6 +993,7 @@ int main(void)
         cmocka_unit_test_teardown(a_silent_server_times_out, end_test),
         cmocka_unit_test_teardown(a_killed_server_ends_the_copy, end_test),
         cmocka_unit_test_teardown(a_cancel_ends_the_copy, end_test),
+        cmocka_unit_test_teardown(a_cancel_ends_the_checksum, end_test),
         cmocka_unit_test_teardown(a_cancel_ends_the_hashing_of_holes, end_test),
         cmocka_unit_test_teardown(a_limit_on_the_files_size, end_test),
         cmocka_unit_test_teardown(a_full_file_system, end_test),
