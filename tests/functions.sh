@@ -372,6 +372,8 @@ mount_end()
     fusermount3 -u -z "$MNT" 2>/dev/null
     kill -KILL "$mount_pid" 2>/dev/null
     wait_for 10 process_is_gone "$mount_pid"
+    # What served the images of a VM that is off outlives a service that was killed.
+    pkill -KILL -f "^qemu-storage-daemon .*$T/" || true
     cat "$T/refpointfs.log" >&2
 }
 
