@@ -566,11 +566,6 @@ struct job_counts job_count(struct job_queue *queue)
 
 /* ---- for the worker ---- */
 
-uint64_t job_id(const struct job *job)
-{
-    return job->id;
-}
-
 int job_check(struct job *job, struct rp_error *e)
 {
     if (job->cancelled)

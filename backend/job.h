@@ -77,8 +77,6 @@ struct job_counts job_count(struct job_queue *queue);
 
 /* ---- for `run`, in the worker ---- */
 
-uint64_t job_id(const struct job *job);
-
 /* 0, or -errno with *e filled when the job was cancelled or ran into its deadline. */
 int job_check(struct job *job, struct rp_error *e);
 void job_set_timeout(struct job *job, uint64_t seconds); /* from now; 0 = none */
