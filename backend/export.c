@@ -16,6 +16,7 @@
 #include "copy.h"
 #include "manifest.h"
 #include "outdir.h"
+#include "papers.h"
 #include "source.h"
 #include "target.h"
 
@@ -415,66 +416,15 @@ static int copy_disk(struct export *export, struct disk_export *disk, struct rp_
     return reason(export, rc, e);
 }
 
-/* ---- the papers ---- */
-
-static void print_hex(const unsigned char *bytes, size_t count, char *ret_text)
-{
-    for (size_t i = 0; i < count; i++)
-        snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
-}
-
-static int write_text(struct export *export, const char *name, char *text, struct rp_error *e)
-{
-    int rc = text ? outdir_write(export->outdir, name, text, strlen(text), e) : rp_fail_memory(e);
-
-    free(text);
-    return rc;
-}
-
-static int write_checksums(struct export *export, struct rp_error *e)
-{
-    char hex[2 * COPY_SHA256_BYTES + 1], *text = NULL;
-    size_t length;
-    FILE *out;
-
-    if (export->request->settings->checksum != SETTINGS_CHECKSUM_SHA256)
-        return 0;
-    out = open_memstream(&text, &length);
-    if (!out)
-        return rp_fail_memory(e);
-    for (size_t i = 0; i < export->ndisks; i++) {
-        print_hex(export->disks[i].stats.sha256, COPY_SHA256_BYTES, hex);
-        fprintf(out, "%s  %s\n", hex, export->disks[i].file);
-    }
-    fclose(out);
-    return write_text(export, "SHA256SUMS", text, e);
-}
-
-static int write_definitions(struct export *export, struct rp_error *e)
-{
-    const struct export_subject *subject = export->request->subject;
-    struct virt *virt = export->request->virt;
-    struct virt_domain domain;
-    char *xml;
-    int rc = virt_get_domain(virt, subject->uuid, &domain, &xml, e);
-
-    if (rc == 0) {
-        virt_domain_clear(&domain);
-        rc = write_text(export, "domain.xml", xml, e);
-    }
-    if (rc < 0 || !*subject->refpoint)
-        return rc;
-    rc = virt_get_checkpoint_xml(virt, subject->uuid, subject->refpoint, VIRT_XML_WHOLE, &xml, e);
-    return rc == 0 ? write_text(export, "checkpoint.xml", xml, e) : rc;
-}
+/* ---- the end ---- */
 
 static int describe_disk(const struct export *export, const struct disk_export *disk,
                          struct manifest_disk *ret_disk)
 {
-    char sha256[2 * COPY_SHA256_BYTES + 1] = "";
+    char sha256[MANIFEST_SHA256_SIZE] = "";
 
     if (export->request->settings->checksum == SETTINGS_CHECKSUM_SHA256)
-        print_hex(disk->stats.sha256, COPY_SHA256_BYTES, sha256);
+        manifest_print_sha256(disk->stats.sha256, sha256);
     *ret_disk = (struct manifest_disk){
         .target = strdup(disk->held->target),
         .file = strdup(disk->file),
@@ -493,66 +443,46 @@ static int describe_disk(const struct export *export, const struct disk_export *
                : -ENOMEM;
 }
 
-static int describe(const struct export *export, struct manifest *manifest)
+static int describe(const struct export *export, struct papers *papers, struct rp_error *e)
 {
-    const struct export_subject *subject = export->request->subject;
+    struct manifest *manifest = &papers->manifest;
+    int rc = papers_describe(papers, e);
 
-    *manifest = (struct manifest){
-        .vm = strdup(subject->vm_name),
-        .uuid = strdup(subject->uuid),
-        .refpoint = strdup(subject->refpoint),
-        .base = strdup(subject->base ? subject->base : ""),
-        .id = strdup(subject->id),
-        .moment = subject->moment,
-        .exact = subject->exact == EXACT_YES,
-        .consistency_level = subject->consistency_level,
-        .result = RESULT_COMPLETED,
-        .disks = calloc(export->ndisks + 1, sizeof *manifest->disks),
-    };
-    if (!manifest->vm || !manifest->uuid || !manifest->refpoint || !manifest->base ||
-        !manifest->id || !manifest->disks)
-        return -ENOMEM;
+    if (rc < 0)
+        return rc;
+    manifest->disks = calloc(export->ndisks + 1, sizeof *manifest->disks);
+    if (!manifest->disks)
+        return rp_fail_memory(e);
     for (size_t i = 0; i < export->ndisks; i++)
         if (describe_disk(export, &export->disks[i], &manifest->disks[manifest->ndisks++]) < 0)
-            return -ENOMEM;
+            return rp_fail_memory(e);
     return 0;
-}
-
-static int write_manifest(struct export *export, struct rp_error *e)
-{
-    struct manifest manifest;
-    char *text = NULL;
-    size_t length;
-    FILE *out = describe(export, &manifest) == 0 ? open_memstream(&text, &length) : NULL;
-
-    if (out) {
-        manifest_print(&manifest, out);
-        /* Half a manifest would pass for a whole one. */
-        if (ferror(out) || fclose(out) != 0) {
-            free(text);
-            text = NULL;
-        }
-    }
-    manifest_clear(&manifest);
-    return write_text(export, OUTDIR_MANIFEST, text, e);
 }
 
 /* Disks and papers get their names and are on disk before the manifest gets its own. */
 static int finish(struct export *export, struct rp_error *e)
 {
-    int rc = write_checksums(export, e);
+    const struct export_request *request = export->request;
+    struct papers papers = {
+        .virt = request->virt,
+        .subject = request->subject,
+        .outdir = export->outdir,
+        .checksum = request->settings->checksum == SETTINGS_CHECKSUM_SHA256,
+    };
+    int rc = describe(export, &papers, e);
 
     if (rc == 0)
-        rc = write_definitions(export, e);
+        rc = papers_write(&papers, e);
     if (rc == 0)
         rc = outdir_publish(export->outdir, e);
     /* The last moment to hear a cancel: after it there is an export. */
     if (rc == 0)
-        rc = export->request->check(export->request->opaque, e);
+        rc = request->check(request->opaque, e);
     if (rc == 0)
-        rc = export->request->verify(export->request->opaque, e);
+        rc = request->verify(request->opaque, e);
     if (rc == 0)
-        rc = write_manifest(export, e);
+        rc = papers_write_manifest(&papers, e);
+    manifest_clear(&papers.manifest);
     return rc == 0 ? outdir_publish(export->outdir, e) : rc;
 }
 

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "nvram.h"
 #include "xml.h"
 
 #define END_TIMEOUT_MS 30000
@@ -42,6 +43,8 @@ void hold_free(struct hold *hold)
     for (size_t i = 0; i < hold->ndisks; i++)
         clear_disk(&hold->disks[i]);
     free(hold->disks);
+    free(hold->nvram);
+    free(hold->nvram_why);
     free(hold->socket_path);
     free(hold);
 }
@@ -55,12 +58,21 @@ static struct hold *new_hold(char *socket_path, size_t ndisks)
         return NULL;
     }
     hold->socket_path = socket_path;
+    hold->nvram = strdup("");
+    hold->nvram_why = strdup("");
     hold->disks = calloc(ndisks ? ndisks : 1, sizeof *hold->disks);
-    if (!hold->socket_path || !hold->disks) {
+    if (!hold->socket_path || !hold->nvram || !hold->nvram_why || !hold->disks) {
         hold_free(hold);
         return NULL;
     }
     return hold;
+}
+
+static int put(char **slot, const char *text)
+{
+    free(*slot);
+    *slot = strdup(text);
+    return *slot ? 0 : -ENOMEM;
 }
 
 static bool is_whole(const struct hold_disk *disk)
@@ -76,6 +88,10 @@ struct hold *hold_copy(const struct hold *hold)
     if (copy) {
         copy->is_offline = hold->is_offline;
         copy->is_frozen = hold->is_frozen;
+        if (put(&copy->nvram, hold->nvram) < 0 || put(&copy->nvram_why, hold->nvram_why) < 0) {
+            hold_free(copy);
+            return NULL;
+        }
     }
     for (size_t i = 0; copy && i < hold->ndisks; i++) {
         const struct hold_disk *from = &hold->disks[i];
@@ -435,6 +451,27 @@ static int begin(const struct hold_request *request, struct hold *hold, struct r
     return rc;
 }
 
+int hold_save_nvram(const struct hold_request *request, struct hold *hold)
+{
+    struct rp_error e;
+    char *copy;
+
+    if (!*request->nvram)
+        return 0;
+    if (!request->is_local)
+        return put(&hold->nvram_why, "the VM's NVRAM is on another host");
+    if (asprintf(&copy, "%s/%s/nvram", request->scratch_dir, request->uuid) < 0)
+        return -ENOMEM;
+    unlink(copy); /* a service that died may have left it */
+    if (nvram_save(request->nvram, copy, &e) < 0) {
+        free(copy);
+        return put(&hold->nvram_why, e.message);
+    }
+    free(hold->nvram);
+    hold->nvram = copy;
+    return 0;
+}
+
 /* A rival job would make libvirt wait 30 s before it refuses: look first. */
 static int refuse_if_busy(const struct hold_request *request, struct rp_error *e)
 {
@@ -478,6 +515,12 @@ int hold_begin(const struct hold_request *request, struct hold **ret_hold, struc
             if (!*hold->disks[i].base)
                 *hold->disks[i].bitmap = '\0';
         rc = begin(request, hold, e);
+    }
+    if (rc == 0 && hold_save_nvram(request, hold) < 0) {
+        struct rp_error ignored;
+
+        hold_end(request->virt, request->uuid, hold, &ignored);
+        rc = rp_fail_memory(e);
     }
     if (rc < 0) {
         explain_permission(request, e);
@@ -586,6 +629,8 @@ static int end_job(struct virt *virt, const char *uuid, const struct hold *hold,
 static void remove_leftovers(const struct hold *hold)
 {
     unlink(hold->socket_path);
+    if (hold->nvram && *hold->nvram)
+        unlink(hold->nvram);
     for (size_t i = 0; i < hold->ndisks; i++)
         unlink(hold->disks[i].scratch);
 }
@@ -593,7 +638,7 @@ static void remove_leftovers(const struct hold *hold)
 int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struct rp_error *e)
 {
     bool alive = false;
-    int rc = hold_is_alive(virt, uuid, hold, &alive, e);
+    int rc = hold->is_offline ? 0 : hold_is_alive(virt, uuid, hold, &alive, e);
 
     if (rc == 0 && alive)
         rc = end_job(virt, uuid, hold, e);

@@ -48,6 +48,8 @@ struct hold {
     char *socket_path;
     bool is_frozen;  /* it is application consistent: file systems were frozen at the instant */
     bool is_offline; /* served for a VM that is off, by a process of ours: no job of libvirt's */
+    char *nvram;     /* copy of the firmware's variables as of the instant; "" = there is none */
+    char *nvram_why; /* why there is none though the VM has them; else "" */
     size_t ndisks;
     struct hold_disk *disks;
 };
@@ -84,6 +86,8 @@ struct hold_request {
     size_t nbases;
     const char *run_dir;     /* the socket lies in a folder of the VM's own in here */
     const char *scratch_dir; /* likewise the scratch files */
+    const char *nvram;       /* file of the firmware's variables; "" = none */
+    bool is_local;           /* the VM's files are on this host */
     enum hold_freeze freeze;
     bool *owes_thaw; /* set when file systems may be, or may yet become, frozen by us */
     bool has_owner;  /* the user QEMU runs as, who must reach both folders */
@@ -106,6 +110,12 @@ int hold_has_changed_since(struct virt *virt, const char *uuid, const struct hol
 int hold_prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e);
 
 /*
+ * Copies the firmware's variables for a hold that has just begun. They are not worth failing it
+ * for: nvram_why then says what is missing. -ENOMEM when not even that can be kept.
+ */
+int hold_save_nvram(const struct hold_request *request, struct hold *hold);
+
+/*
  * Makes the checkpoint and begins the hold, both or neither. Each disk's bitmap starts at the
  * newest of `bases` that knows the disk and whose bitmap is healthy there. RESULT_IN_USE when the
  * domain has a backup job already.
@@ -119,7 +129,10 @@ char *hold_make_description(const struct hold_request *request, bool is_frozen);
 int hold_is_alive(struct virt *virt, const char *uuid, const struct hold *hold, bool *ret_alive,
                   struct rp_error *e);
 
-/* Ends the job if it is still this hold's, and removes what it left. The checkpoint stays. */
+/*
+ * Ends the job if it is still this hold's, and removes what it left. The checkpoint stays. Of a
+ * hold of a VM that is off, whoever serves it must have been stopped.
+ */
 int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struct rp_error *e);
 
 /*

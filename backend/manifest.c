@@ -32,9 +32,12 @@ static const struct key export_keys[] = {
     EXPORT("reference_point", TEXT, refpoint),
     EXPORT("reference_point_id", TEXT, id),
     EXPORT("base", TEXT, base),
+    EXPORT("base_id", TEXT, base_id),
     EXPORT("moment", TIME, moment),
     EXPORT("exact", YES_NO, exact),
     EXPORT("consistency_level", NUMBER, consistency_level),
+    EXPORT("nvram", TEXT, nvram),
+    EXPORT("nvram_why", TEXT, nvram_why),
     EXPORT("result", NUMBER, result),
 };
 
@@ -56,6 +59,12 @@ void manifest_print_time(time_t time, char *ret_text)
 
     gmtime_r(&time, &tm);
     strftime(ret_text, MANIFEST_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+void manifest_print_sha256(const unsigned char *sha256, char *ret_text)
+{
+    for (size_t i = 0; i < MANIFEST_SHA256_SIZE / 2; i++)
+        snprintf(ret_text + 2 * i, 3, "%02x", sha256[i]);
 }
 
 /* ---- printing ---- */
@@ -239,9 +248,13 @@ int manifest_parse(const char *text, size_t length, struct manifest *ret_manifes
         .refpoint = strdup(""),
         .base = strdup(""),
         .id = strdup(""),
+        .base_id = strdup(""),
+        .nvram = strdup(""),
+        .nvram_why = strdup(""),
         .result = RESULT_FAILED, /* until the text says otherwise */
     };
-    int rc = manifest.vm && manifest.uuid && manifest.refpoint && manifest.base && manifest.id
+    int rc = manifest.vm && manifest.uuid && manifest.refpoint && manifest.base && manifest.id &&
+                     manifest.base_id && manifest.nvram && manifest.nvram_why
                  ? ini_read(text, length, true, on_entry, &manifest, e)
                  : rp_fail_memory(e);
 
@@ -270,6 +283,9 @@ void manifest_clear(struct manifest *manifest)
     free(manifest->refpoint);
     free(manifest->id);
     free(manifest->base);
+    free(manifest->base_id);
+    free(manifest->nvram);
+    free(manifest->nvram_why);
     *manifest = (struct manifest){0};
 }
 

@@ -34,6 +34,9 @@ struct manifest {
     char *refpoint; /* "" for the VM as it was */
     char *id;       /* of the reference point: another of its name has another; or "" */
     char *base;
+    char *base_id;   /* likewise of the base */
+    char *nvram;     /* name of the file with the firmware's variables, or "" */
+    char *nvram_why; /* why there is none though the VM has them, or "" */
     time_t moment;
     bool exact;
     int consistency_level;
@@ -55,5 +58,9 @@ const struct manifest_disk *manifest_find_disk(const struct manifest *manifest, 
 /* "2026-11-22T17:00:00Z" into a buffer of MANIFEST_TIME_SIZE bytes. */
 #define MANIFEST_TIME_SIZE 32
 void manifest_print_time(time_t time, char *ret_text);
+
+/* A SHA-256 as hexadecimal digits into a buffer of MANIFEST_SHA256_SIZE bytes. */
+#define MANIFEST_SHA256_SIZE 65
+void manifest_print_sha256(const unsigned char *sha256, char *ret_text);
 
 #endif

@@ -151,6 +151,8 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
         rc = describe_disk(mark, &hold->disks[i], &disks[i], e);
     if (rc == 0)
         rc = offline_serve(hold->socket_path, disks, hold->ndisks, &made->offline, e);
+    if (rc == 0 && hold_save_nvram(&request, hold) < 0)
+        rc = rp_fail_memory(e);
     free(disks);
     if (rc < 0) {
         hold_free(hold);

@@ -51,6 +51,7 @@ static void clear_mark(struct mark *mark)
         free(mark->targets[i].format);
     }
     free(mark->xml);
+    free(mark->nvram);
     free(mark->parent);
     free(mark->targets);
     for (size_t i = 0; i < mark->nbases; i++)
@@ -125,8 +126,9 @@ static int copy_for_mark_locked(const struct vm *vm, struct mark *mark)
     mark->has_agent = vm->has_agent;
     snprintf(mark->uuid, sizeof mark->uuid, "%s", vm->uuid);
     mark->xml = strdup(vm->xml ? vm->xml : "");
+    mark->nvram = strdup(vm->nvram ? vm->nvram : "");
     mark->parent = strdup(newest ? newest->name : "");
-    if (!mark->xml || !mark->parent)
+    if (!mark->xml || !mark->nvram || !mark->parent)
         return -ENOMEM;
     return copy_targets_locked(vm, mark) < 0 || copy_bases_locked(vm, mark) < 0 ? -ENOMEM : 0;
 }
@@ -252,7 +254,6 @@ static void clear_made(struct made *made)
     xml_checkpoint_clear(&made->point);
     free(made->xml);
     hold_free(made->hold);
-    offline_stop(made->offline);
 }
 
 /*
@@ -326,6 +327,8 @@ void mark_describe(struct registry *registry, const struct mark *mark, struct ma
         .nbases = mark->nbases,
         .run_dir = registry->options->run_dir,
         .scratch_dir = registry->options->scratch_dir,
+        .nvram = mark->nvram,
+        .is_local = registry->is_local,
         .freeze = choose_freeze(registry, mark),
         .owes_thaw = &made->owes_thaw,
         .has_owner = mark->has_owner,
@@ -472,7 +475,8 @@ static int create(struct registry *registry, uint64_t vm, const struct registry_
         if (rc == 0 && spec->name && !*ret_refpoint)
             rc = rp_fail_memory(e);
         /* What could not be put in must not stay behind in libvirt. */
-        if (made.hold && !made.hold->is_offline)
+        offline_stop(made.offline);
+        if (made.hold)
             hold_end(registry->virt, mark.uuid, made.hold, &ignored);
     }
     clear_made(&made);

@@ -129,7 +129,7 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
 {
     unsigned topics = 0;
     struct vm_disk *old_disks = vm->disks;
-    char *old_xml = vm->xml;
+    char *old_xml = vm->xml, *old_nvram = vm->nvram;
 
     if (differs(vm->name, domain->name)) {
         char *old = vm->name;
@@ -151,6 +151,8 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     vm->owner_uid = parsed->owner_uid;
     vm->owner_gid = parsed->owner_gid;
     vm->xml = *xml;
+    vm->nvram = parsed->nvram;
+    parsed->nvram = old_nvram;
     vm->disks = *disks;
     vm->ndisks = parsed->ndisks;
     *xml = old_xml;

@@ -97,7 +97,7 @@ static void end_all_holds(struct registry *registry)
         struct vm *vm = registry->vms.items[i];
         offline_stop(vm->offline);
         vm->offline = NULL;
-        if (vm->hold && !vm->hold->is_offline)
+        if (vm->hold)
             hold_end(registry->virt, vm->uuid, vm->hold, &e);
     }
 }

@@ -82,6 +82,7 @@ void registry_unref_vm_locked(struct vm *vm)
     registry_free_disks(vm->disks, vm->ndisks);
     free(vm->name);
     free(vm->xml);
+    free(vm->nvram);
     free(vm);
 }
 

@@ -101,6 +101,7 @@ struct vm {
     const char *state;
     bool active, persistent;
     char *xml;
+    char *nvram; /* file of the firmware's variables, "" or NULL: none */
     size_t ndisks;
     struct vm_disk *disks;
     bool has_owner;
@@ -323,6 +324,7 @@ struct mark {
     bool active, has_agent;
     char uuid[VIRT_UUID_SIZE];
     char *xml;    /* the domain's definition */
+    char *nvram;  /* as in struct vm; "": none */
     char *parent; /* newest reference point, or "" */
     struct hold_target *targets;
     char **bases; /* newest first */

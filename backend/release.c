@@ -16,7 +16,7 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
 {
     struct offline *offline = NULL;
     struct hold *hold = NULL;
-    int rc = 0;
+    int rc;
 
     pthread_mutex_lock(&registry->lock);
     if (vm->hold && vm->hold_refpoint == refpoint && !vm->hold_ending) {
@@ -31,10 +31,8 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
     if (!hold)
         return 0;
 
-    if (hold->is_offline)
-        offline_stop(offline);
-    else
-        rc = hold_end(registry->virt, vm->uuid, hold, e);
+    offline_stop(offline);
+    rc = hold_end(registry->virt, vm->uuid, hold, e);
     hold_free(hold);
     pthread_mutex_lock(&registry->lock);
     if (rc == 0)

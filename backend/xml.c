@@ -27,10 +27,11 @@ void xml_init(void)
 
 /* ---- reading ---- */
 
-static xmlDoc *parse(const char *text, const char *root, struct rp_error *e)
+static xmlDoc *parse_with(const char *text, const char *root, int options, struct rp_error *e)
 {
-    xmlDoc *doc = xmlReadMemory(text, (int)strlen(text), NULL, NULL,
-                                XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+    xmlDoc *doc =
+        xmlReadMemory(text, (int)strlen(text), NULL, NULL,
+                      XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | options);
     xmlNode *top = doc ? xmlDocGetRootElement(doc) : NULL;
 
     if (!top || !xmlStrEqual(top->name, BAD_CAST root)) {
@@ -39,6 +40,11 @@ static xmlDoc *parse(const char *text, const char *root, struct rp_error *e)
         return NULL;
     }
     return doc;
+}
+
+static xmlDoc *parse(const char *text, const char *root, struct rp_error *e)
+{
+    return parse_with(text, root, 0, e);
 }
 
 static bool is_element(const xmlNode *node, const char *name)
@@ -164,13 +170,21 @@ static bool is_agent(const xmlNode *target)
            attribute_is(target, "state", "connected");
 }
 
+/* The path as text or, since libvirt 8.5, as a source; other sources than files have no path. */
+static char *read_nvram(const xmlNode *nvram)
+{
+    const xmlNode *source = child(nvram, "source");
+
+    return source ? attribute(source, "file") : content(nvram);
+}
+
 static int read_domain(const xmlNode *top, struct xml_domain *domain)
 {
     const xmlNode *devices = child(top, "devices");
 
     domain->name = content(child(top, "name"));
     domain->uuid = content(child(top, "uuid"));
-    domain->nvram = content(child(child(top, "os"), "nvram"));
+    domain->nvram = read_nvram(child(child(top, "os"), "nvram"));
     domain->disks = calloc(count_children(devices, "disk") + 1, sizeof *domain->disks);
     if (!domain->name || !domain->uuid || !domain->nvram || !domain->disks)
         return -ENOMEM;
@@ -299,6 +313,27 @@ int xml_parse_backup_socket(const char *text, char **ret_socket, struct rp_error
     if (!path)
         return rp_fail_memory(e);
     *ret_socket = path;
+    return 0;
+}
+
+int xml_take_domain(const char *text, char **ret_domain, struct rp_error *e)
+{
+    /* Without its blanks: they indented it as a part of something else. */
+    xmlDoc *doc = parse_with(text, "domaincheckpoint", XML_PARSE_NOBLANKS, e);
+    xmlNode *domain = doc ? child(xmlDocGetRootElement(doc), "domain") : NULL;
+    xmlBuffer *buffer = domain ? xmlBufferCreate() : NULL;
+    char *copy = NULL;
+
+    if (!doc)
+        return -EIO;
+    if (buffer && xmlNodeDump(buffer, doc, domain, 0, 1) > 0 &&
+        asprintf(&copy, "%s\n", (const char *)xmlBufferContent(buffer)) < 0)
+        copy = NULL;
+    xmlBufferFree(buffer);
+    xmlFreeDoc(doc);
+    if (domain && !copy)
+        return rp_fail_memory(e);
+    *ret_domain = copy;
     return 0;
 }
 

@@ -61,6 +61,12 @@ struct xml_checkpoint {
     struct xml_checkpoint_disk *disks;
 };
 
+/*
+ * The <domain> inside a checkpoint's XML as a text of its own, freed by the caller; NULL where it
+ * has none.
+ */
+int xml_take_domain(const char *text, char **ret_domain, struct rp_error *e);
+
 int xml_parse_checkpoint(const char *text, struct xml_checkpoint *ret_checkpoint,
                          struct rp_error *e);
 void xml_checkpoint_clear(struct xml_checkpoint *checkpoint);

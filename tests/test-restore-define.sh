@@ -29,7 +29,8 @@ cp -a "$T/tue" "$T/rich"
 python3 - "$T/rich/domain.xml" <<'EOF'
 import sys
 path = sys.argv[1]
-text = open(path).read()
+# Whichever quotes it was written with.
+text = open(path).read().replace('"', "'")
 devices = '''
     <disk type='file' device='cdrom'>
       <driver name='qemu' type='raw'/>
@@ -76,6 +77,7 @@ text = text.replace("""    <disk type='file' device='disk'>
 open(path, "w").write(text)
 EOF
 echo variables >"$T/rich/nvram.fd"
+sed -i 's/^nvram=$/nvram=nvram.fd/' "$T/rich/export.ini"
 
 # xml NAME XPATH: as libvirt has it.
 xml()
@@ -145,7 +147,7 @@ rm "$disks"/*
 
 # What libvirt does not take is kept for who corrects it.
 cp -a "$T/tue" "$T/refused"
-sed -i "s/machine='[^']*'/machine='abacus'/" "$T/refused/domain.xml"
+sed -i "s/machine=\"[^\"]*\"/machine='abacus'/" "$T/refused/domain.xml"
 status=0
 define "$T/refused" --define refused >/dev/null 2>"$T/said" || status=$?
 assert_equal 3 $status "exit status when libvirt refuses"

@@ -144,9 +144,11 @@ qemu-img rebase -u -f qcow2 -b "" "$bad/wed/vda.qcow2"
 is_found "wed/vda.qcow2" "'../tue/vda.qcow2' according to"
 qemu-img rebase -u -f qcow2 -F raw -b ../tue/vda.qcow2 "$bad/wed/vda.qcow2"
 is_found "wed/vda.qcow2" "(raw) is not disk vda of $bad/tue"
+edit "$bad/tue/export.ini" 's/^base_id=./base_id=x/'
+is_found "mon: is of another reference point 'mon'" "used again"
 rm -r "${bad:?}/mon"
 ln -s wed "$bad/mon"
-edit "$bad/tue/export.ini" 's/^base=mon/base=wed/'
+edit "$bad/tue/export.ini" 's/^base=mon/base=wed/; s/^base_id=.*/base_id=/'
 sed -i "s/^moment=.*/$(grep ^moment= "$bad/tue/export.ini")/" "$bad/wed/export.ini"
 is_found "tue/vda.qcow2" "is a circle"
 edit "$bad/wed/export.ini" 's/^backing=.*/backing=/'

@@ -49,6 +49,9 @@ static const struct manifest sample = {
     .refpoint = (char[]){"tue"},
     .base = (char[]){"mon"},
     .id = (char[]){"0123456789abcdef"},
+    .base_id = (char[]){"fedcba9876543210"},
+    .nvram = (char[]){"nvram.fd"},
+    .nvram_why = text_empty,
     .moment = 1790000000,
     .exact = true,
     .consistency_level = 2,
@@ -81,6 +84,8 @@ static void test_round_trip(void **unused)
     assert_int_equal(read.moment, sample.moment);
     assert_true(read.exact);
     assert_string_equal(read.id, sample.id);
+    assert_string_equal(read.base_id, sample.base_id);
+    assert_string_equal(read.nvram, "nvram.fd");
     assert_int_equal(read.result, 0);
     assert_int_equal(read.ndisks, 2);
     assert_int_equal(read.disks[0].size_bytes, 1ull << 43);

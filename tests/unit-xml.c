@@ -33,6 +33,45 @@ static const char domain_text[] =
     "  <seclabel type='dynamic' model='dac' relabel='yes'><label>+64055:+109</label></seclabel>"
     "</domain>";
 
+static void test_nvram_of_source(void **unused)
+{
+    static const char text[] = "<domain><name>a</name><uuid>b</uuid><os>\n"
+                               "<nvram type='file' template='/t'>\n <source file='/v'/>\n"
+                               "</nvram></os></domain>";
+    static const char on_block[] = "<domain><name>a</name><uuid>b</uuid><os><nvram type='block'>"
+                                   "<source dev='/d'/></nvram></os></domain>";
+    struct xml_domain domain;
+    struct rp_error e;
+
+    (void)unused;
+    assert_int_equal(xml_parse_domain(text, &domain, &e), 0);
+    assert_string_equal(domain.nvram, "/v");
+    xml_domain_clear(&domain);
+    assert_int_equal(xml_parse_domain(on_block, &domain, &e), 0);
+    assert_string_equal(domain.nvram, "");
+    xml_domain_clear(&domain);
+}
+
+static void test_domain_of_checkpoint(void **unused)
+{
+    static const char text[] =
+        "<domaincheckpoint>\n  <name>mon</name>\n"
+        "  <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n"
+        "    <name>a &amp; b</name>\n    <qemu:commandline/>\n  </domain>\n</domaincheckpoint>";
+    char *domain = NULL;
+    struct rp_error e;
+
+    (void)unused;
+    assert_int_equal(xml_take_domain(text, &domain, &e), 0);
+    assert_string_equal(
+        domain, "<domain xmlns:qemu=\"http://libvirt.org/schemas/domain/qemu/1.0\" type=\"kvm\">\n"
+                "  <name>a &amp; b</name>\n  <qemu:commandline/>\n</domain>\n");
+    free(domain);
+    assert_int_equal(xml_take_domain("<domaincheckpoint/>", &domain, &e), 0);
+    assert_null(domain);
+    assert_true(xml_take_domain("<domain/>", &domain, &e) < 0);
+}
+
 static void test_domain(void **unused)
 {
     struct xml_domain domain;
@@ -225,6 +264,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_domain),
+        cmocka_unit_test(test_nvram_of_source),
+        cmocka_unit_test(test_domain_of_checkpoint),
         cmocka_unit_test(test_domain_with_named_owner),
         cmocka_unit_test(test_not_the_xml_expected),
         cmocka_unit_test(test_entities_are_not_followed),
