@@ -37,6 +37,7 @@ struct disk_export {
     char *file; /* name in the export directory */
     char *backing;
     char *backing_format;
+    struct rp_error no_backing; /* its message: why an increment has none; "" as in the export */
     struct source *source;
     struct plan *plan;
     struct target *target;
@@ -51,7 +52,8 @@ struct export
     struct outdir *outdir;
     size_t ndisks;
     struct disk_export *disks;
-    uint64_t done_bytes; /* of disks that are finished */
+    struct rp_error no_backing; /* its message: why increments have no backing file */
+    uint64_t done_bytes;        /* of disks that are finished */
 };
 
 void export_subject_clear(struct export_subject *subject)
@@ -266,6 +268,23 @@ static int set_backing(struct export *export, struct disk_export *disk, const ch
     return disk->backing && disk->backing_format ? 0 : rp_fail_memory(e);
 }
 
+/* The backing file of one increment, or why it has none. */
+static int use_base_disk(struct export *export, struct disk_export *disk, const char *base_dir,
+                         const struct manifest *manifest, struct rp_error *e)
+{
+    const struct manifest_disk *base = manifest_find_disk(manifest, disk->held->target);
+
+    if (!base)
+        rp_fail(&disk->no_backing, RESULT_FAILED, "the export of '%s' in '%s' has no disk '%s'",
+                manifest->refpoint, base_dir, disk->held->target);
+    else if (base->size_bytes > plan_size_bytes(disk->plan))
+        rp_fail(&disk->no_backing, RESULT_FAILED, "disk '%s' was longer when '%s' was exported",
+                disk->held->target, manifest->refpoint);
+    else
+        return set_backing(export, disk, base_dir, base, e);
+    return 0;
+}
+
 /*
  * Gives each increment its backing file. Where the base was exported is either said in the
  * settings, and then it must fit, or remembered, and then an export that has moved or changed
@@ -275,26 +294,22 @@ static int use_base_export(struct export *export, const char *base_dir,
                            const struct manifest *manifest, bool demanded, struct rp_error *e)
 {
     const struct export_subject *subject = export->request->subject;
+    int rc = 0;
 
-    if (!is_base(manifest, subject))
-        return demanded
-                   ? rp_fail(e, RESULT_INVALID_PARAMETER,
-                             "line %u: '%s' holds no export of reference point '%s' of this VM",
-                             export->request->settings->line[SETTING_BASE_EXPORT_DIRECTORY],
-                             base_dir, subject->base)
-                   : 0;
-    for (size_t i = 0; i < export->ndisks; i++) {
-        struct disk_export *disk = &export->disks[i];
-        const struct manifest_disk *base = manifest_find_disk(manifest, disk->held->target);
-        int rc;
-
-        if (!disk->incremental || !base || base->size_bytes > plan_size_bytes(disk->plan))
-            continue;
-        rc = set_backing(export, disk, base_dir, base, e);
-        if (rc < 0)
-            return rc;
+    if (!is_base(manifest, subject)) {
+        if (demanded)
+            return rp_fail(e, RESULT_INVALID_PARAMETER,
+                           "line %u: '%s' holds no export of reference point '%s' of this VM",
+                           export->request->settings->line[SETTING_BASE_EXPORT_DIRECTORY], base_dir,
+                           subject->base);
+        rp_fail(&export->no_backing, RESULT_FAILED, "'%s' holds another export than that of '%s'",
+                base_dir, subject->base);
+        return 0;
     }
-    return 0;
+    for (size_t i = 0; i < export->ndisks && rc == 0; i++)
+        if (export->disks[i].incremental)
+            rc = use_base_disk(export, &export->disks[i], base_dir, manifest, e);
+    return rc;
 }
 
 static int find_base_export(struct export *export, struct rp_error *e)
@@ -307,8 +322,13 @@ static int find_base_export(struct export *export, struct rp_error *e)
     size_t length;
     int rc;
 
-    if (!request->subject->base || !*where)
+    if (!request->subject->base)
         return 0;
+    if (!*where) {
+        rp_fail(&export->no_backing, RESULT_FAILED, "no export of '%s' is known",
+                request->subject->base);
+        return 0;
+    }
     rc = outdir_resolve(where, request->caller, &directory, e);
     if (rc == 0)
         rc = outdir_read(directory, OUTDIR_MANIFEST, MANIFEST_MAX_BYTES, request->caller, &text,
@@ -319,11 +339,42 @@ static int find_base_export(struct export *export, struct rp_error *e)
         rc = use_base_export(export, directory, &manifest, asked != NULL, e);
         manifest_clear(&manifest);
     } else if (!asked && rc != -ENOMEM) {
+        rp_fail(&export->no_backing, RESULT_FAILED, "the export of '%s' is not in '%s' any more",
+                request->subject->base, where);
         rc = 0;
     }
     free(directory);
     free(text);
     return rc;
+}
+
+/*
+ * An increment that stands alone is right, and of no use before it is put on its base: say so where
+ * the job is looked at, and where the file is found years later.
+ */
+static int tell_of_missing_backing(struct export *export, struct rp_error *e)
+{
+    const struct export_request *request = export->request;
+    struct rp_error note = RP_ERROR_INIT;
+
+    for (size_t i = 0; i < export->ndisks; i++) {
+        struct disk_export *disk = &export->disks[i];
+        char *why;
+
+        if (!disk->incremental || disk->backing)
+            continue;
+        rp_fail(&note, RESULT_FAILED,
+                "no backing file, because %s; export again with BaseExportDirectory= to give it "
+                "one",
+                *disk->no_backing.message ? disk->no_backing.message : export->no_backing.message);
+        if (asprintf(&why, "%s; %s", disk->why, note.message) < 0)
+            return rp_fail_memory(e);
+        free(disk->why);
+        disk->why = why;
+        rp_error_prefix(&note, "%s has ", disk->file);
+        request->note(request->opaque, note.message);
+    }
+    return 0;
 }
 
 static int open_targets(struct export *export, uint64_t *ret_total_bytes, struct rp_error *e)
@@ -363,6 +414,8 @@ static int prepare(struct export *export, struct rp_error *e)
         rc = plan_disk(export, &export->disks[i], e);
     if (rc == 0)
         rc = find_base_export(export, e);
+    if (rc == 0)
+        rc = tell_of_missing_backing(export, e);
     if (rc == 0)
         rc = open_targets(export, &total, e);
     if (rc == 0)
@@ -502,7 +555,16 @@ static void clear(struct export *export)
     free(export->disks);
 }
 
-int export_run(const struct export_request *request, char **ret_directory, struct rp_error *e)
+static bool stands(const struct export *export)
+{
+    for (size_t i = 0; i < export->ndisks; i++)
+        if (export->disks[i].incremental && !export->disks[i].backing)
+            return false;
+    return true;
+}
+
+int export_run(const struct export_request *request, char **ret_directory, bool *ret_stands,
+               struct rp_error *e)
 {
     struct export export = {
         .request = request,
@@ -518,11 +580,12 @@ int export_run(const struct export_request *request, char **ret_directory, struc
         rc = directory ? finish(&export, e) : rp_fail_memory(e);
     }
     outdir_close(export.outdir, rc == 0);
-    clear(&export);
-    if (rc < 0) {
+    if (rc == 0) {
+        *ret_directory = directory;
+        *ret_stands = stands(&export);
+    } else {
         free(directory);
-        return rc;
     }
-    *ret_directory = directory;
-    return 0;
+    clear(&export);
+    return rc;
 }

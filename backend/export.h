@@ -64,6 +64,7 @@ struct export_request {
     int (*verify)(void *opaque, struct rp_error *e);
     void (*running)(void *opaque, uint64_t bytes_total); /* preparations are over */
     void (*done)(void *opaque, uint64_t bytes_done);
+    void (*note)(void *opaque, const char *note); /* what a person should know of the export */
     void *opaque;
 };
 
@@ -76,8 +77,10 @@ int export_check(const struct export_subject *subject, const struct export_setti
 
 /*
  * Exports. On success the export is complete and on disk; *ret_directory is where, without symbolic
- * links, to be freed by the caller. On failure nothing of it is left.
+ * links, to be freed by the caller; *ret_stands is false when an increment has no backing file. On
+ * failure nothing of it is left.
  */
-int export_run(const struct export_request *request, char **ret_directory, struct rp_error *e);
+int export_run(const struct export_request *request, char **ret_directory, bool *ret_stands,
+               struct rp_error *e);
 
 #endif

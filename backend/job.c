@@ -623,8 +623,12 @@ void job_set_done(struct job *job, uint64_t bytes)
 
 void job_set_note(struct job *job, const char *note)
 {
+    struct rp_error before;
+
     pthread_mutex_lock(&job->queue->lock);
-    rp_fail(&job->note, RESULT_FAILED, "%s", note); /* only its message is used */
+    /* Only its message is used. */
+    before = job->note;
+    rp_fail(&job->note, RESULT_FAILED, "%s%s%s", before.message, *before.message ? "; " : "", note);
     pthread_mutex_unlock(&job->queue->lock);
 }
 

@@ -83,7 +83,10 @@ void job_set_timeout(struct job *job, uint64_t seconds); /* from now; 0 = none *
 void job_set_running(struct job *job);                   /* starting -> running */
 void job_set_total(struct job *job, uint64_t bytes);
 void job_set_done(struct job *job, uint64_t bytes);
-/* What a person should know though the job completes; cut like any message. Shown as its error. */
+/*
+ * What a person should know though the job completes; added to what was noted before, and cut like
+ * any message. Shown as its error.
+ */
 void job_set_note(struct job *job, const char *note);
 void job_set_moment(struct job *job, struct timespec moment, enum job_exact exact);
 

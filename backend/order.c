@@ -441,6 +441,11 @@ static void on_running(void *opaque, uint64_t bytes_total)
     job_set_running(run->job);
 }
 
+static void on_note(void *opaque, const char *note)
+{
+    job_set_note(((struct run *)opaque)->job, note);
+}
+
 static void on_done(void *opaque, uint64_t bytes_done)
 {
     job_set_done(((struct run *)opaque)->job, bytes_done);
@@ -550,19 +555,22 @@ static int export(struct job *job, struct order *order, struct rp_error *e)
         .verify = on_verify,
         .running = on_running,
         .done = on_done,
+        .note = on_note,
         .opaque = &callback,
     };
     char *directory;
+    bool stands;
     int rc = order->subject.hold ? 0 : make_hold(job, order, e);
 
     if (rc < 0)
         return rc;
     job_set_moment(job, (struct timespec){.tv_sec = order->subject.moment}, order->subject.exact);
-    rc = export_run(&request, &directory, e);
+    rc = export_run(&request, &directory, &stands, e);
     if (rc < 0)
         return rc;
     registry_set_last_export(desk->registry,
-                             order->made_refpoint ? order->made_refpoint : order->owner, directory);
+                             order->made_refpoint ? order->made_refpoint : order->owner, directory,
+                             stands);
     free(directory);
     return 0;
 }

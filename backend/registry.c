@@ -353,7 +353,8 @@ int registry_names(struct registry *registry, uint64_t owner, char **ret_vm, cha
     return 0;
 }
 
-void registry_set_last_export(struct registry *registry, uint64_t serial, const char *directory)
+void registry_set_last_export(struct registry *registry, uint64_t serial, const char *directory,
+                              bool stands)
 {
     char *copy = strdup(directory), *name = NULL, uuid[VIRT_UUID_SIZE], id[HOLD_ID_SIZE];
     struct refpoint *refpoint;
@@ -362,7 +363,7 @@ void registry_set_last_export(struct registry *registry, uint64_t serial, const 
 
     pthread_mutex_lock(&registry->lock);
     refpoint = registry_find_refpoint_locked(registry, serial);
-    if (refpoint && copy) {
+    if (refpoint && copy && (stands || !*refpoint->last_export)) {
         free(refpoint->last_export);
         refpoint->last_export = copy;
         copy = NULL;

@@ -196,8 +196,12 @@ int registry_names(struct registry *registry, uint64_t owner, char **ret_vm, cha
 int registry_with_slot(struct registry *registry, uint64_t owner,
                        void (*use)(struct slot *slot, void *opaque), void *opaque);
 
-/* Slow: the journal. */
-void registry_set_last_export(struct registry *registry, uint64_t refpoint, const char *directory);
+/*
+ * Remembers where a point was exported. An export that does not stand, because an increment has no
+ * backing file, is no good base: it takes no other's place. Slow: the journal.
+ */
+void registry_set_last_export(struct registry *registry, uint64_t refpoint, const char *directory,
+                              bool stands);
 
 /* ---- refreshing ---- */
 

@@ -1025,7 +1025,10 @@ class History:
         self.exports.append(export)
         self.check_export(export, True)
         if subject:
-            subject.last_export = export
+            # One that does not stand takes no other's place, and who knows what a former mount had.
+            if all(mode == "full" or manifest[f"disk {target}"]["backing"]
+                   for target, mode in modes.items()):
+                subject.last_export = export
             self.check_hold(subject)
 
     def is_rooted(self, target, folder, backing):
