@@ -25,6 +25,11 @@ assert_shows result 0 "$points/mon/job/status"
 # 32777, not available.
 assert_fails_with "Host is down" timeout 10 mkdir "$points/tue"
 assert_says "32777 " last_refusal "$MNT/vms/web1/info"
+# An export whose data libvirt would have to hold first.
+settings "$points/mon" "ExportDirectory=$T/none"
+export_ends 32777 "$points/mon"
+[ -n "$(cat "$points/mon/job/error")" ] || fail "no sentence says why"
+[ ! -e "$T/none" ] || fail "left: $(ls -aR "$T/none")"
 
 libvirtd_run
 wait_for 20 shows connected yes "$MNT/service/info"
