@@ -4,25 +4,13 @@
  * sentence in UTF-8; what was accepted, printed and parsed again gives the same settings; a text
  * that is acceptable as a whole is never refused while it is still being written.
  *
- * The first byte of an input chooses `of_vm`, the rest is the text. Built with FUZZ_REPLAY, main()
- * runs the files and folders given as arguments: so the seeds are a plain test as well.
+ * The first byte of an input chooses `of_vm`, the rest is the text.
  */
-#include <errno.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../backend/settings.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(bool law, const char *sentence)
-{
-    if (!law) {
-        fprintf(stderr, "broken law: %s\n", sentence);
-        abort();
-    }
-}
+#include "fuzz.h"
 
 static bool same_text(const char *a, const char *b)
 {
@@ -52,19 +40,6 @@ static bool same_settings(const struct export_settings *a, const struct export_s
            same_text(a->refpoint, b->refpoint);
 }
 
-static void check_refusal(int status, const struct rp_error *e)
-{
-    size_t length = strlen(e->message);
-
-    require(status == -e->err && e->err > 0, "status is -errno");
-    require(rp_result_row(e->result)->err == e->err || e->err == EFBIG, "errno fits the result");
-    require(length > 0, "there is a sentence");
-    for (size_t i = 0, step; i < length; i += step) {
-        step = rp_utf8_sequence(e->message + i, length - i);
-        require(step > 0, "the sentence is UTF-8");
-    }
-}
-
 static void check_round_trip(const struct export_settings *settings, bool whole, bool of_vm)
 {
     struct export_settings again = {0}, copy = {0};
@@ -73,13 +48,15 @@ static void check_round_trip(const struct export_settings *settings, bool whole,
     size_t length = 0;
     FILE *out = open_memstream(&text, &length);
 
-    require(out != NULL, "memory");
+    fuzz_require(out != NULL, "memory");
     settings_print(settings, of_vm, out);
-    require(fclose(out) == 0, "memory");
-    require(settings_parse(text, length, whole, of_vm, &again, &e) == 0, "what is printed parses");
-    require(same_settings(settings, &again), "what is printed means the same");
-    require(settings_copy(settings, &copy, &e) == 0, "can be copied");
-    require(same_settings(settings, &copy) && copy.count == settings->count, "a copy is the same");
+    fuzz_require(fclose(out) == 0, "memory");
+    fuzz_require(settings_parse(text, length, whole, of_vm, &again, &e) == 0,
+                 "what is printed parses");
+    fuzz_require(same_settings(settings, &again), "what is printed means the same");
+    fuzz_require(settings_copy(settings, &copy, &e) == 0, "can be copied");
+    fuzz_require(same_settings(settings, &copy) && copy.count == settings->count,
+                 "a copy is the same");
     settings_clear(&copy);
     settings_clear(&again);
     free(text);
@@ -95,12 +72,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int status = settings_parse(text, length, true, of_vm, &settings, &e);
 
     if (status < 0) {
-        check_refusal(status, &e);
+        fuzz_check_refusal(status, &e);
     } else {
         /* A text of comments alone has no ExportDirectory and needs none. */
         check_round_trip(&settings, settings.count > 0, of_vm);
-        require(settings_parse(text, length / 2, false, of_vm, &pieces, &e) == 0,
-                "a piece of a good text is not refused");
+        fuzz_require(settings_parse(text, length / 2, false, of_vm, &pieces, &e) == 0,
+                     "a piece of a good text is not refused");
         settings_clear(&pieces);
     }
     settings_clear(&settings);
@@ -109,59 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (status == 0)
         check_round_trip(&settings, false, of_vm);
     else
-        check_refusal(status, &e);
+        fuzz_check_refusal(status, &e);
     settings_clear(&settings);
     return 0;
 }
-
-#ifdef FUZZ_REPLAY
-#include <dirent.h>
-
-static unsigned replayed;
-
-static int replay_file(const char *name)
-{
-    static uint8_t data[2 * SETTINGS_TEXT_MAX];
-    FILE *in = fopen(name, "rb");
-    size_t size;
-
-    if (!in) {
-        perror(name);
-        return -1;
-    }
-    size = fread(data, 1, sizeof data, in);
-    fclose(in);
-    fprintf(stderr, "%s\n", name);
-    LLVMFuzzerTestOneInput(data, size);
-    replayed++;
-    return 0;
-}
-
-static int replay(const char *name)
-{
-    DIR *folder = opendir(name);
-    char path[4096];
-    int status = 0;
-
-    if (!folder)
-        return replay_file(name);
-    for (struct dirent *entry; (entry = readdir(folder));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        snprintf(path, sizeof path, "%s/%s", name, entry->d_name);
-        status |= replay_file(path);
-    }
-    closedir(folder);
-    return status;
-}
-
-int main(int argc, char **argv)
-{
-    int status = 0;
-
-    for (int i = 1; i < argc; i++)
-        status |= replay(argv[i]);
-    fprintf(stderr, "%u inputs\n", replayed);
-    return status == 0 && replayed > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-#endif
