@@ -153,7 +153,8 @@ void source_close(struct source *s)
         return;
     /* A word of goodbye, if it can be said without waiting: else servers log a lost client. */
     for (unsigned i = 0; i < s->connections && s->in_flight == 0 && !s->dead; i++)
-        (void)nbd_aio_disconnect(s->conns[i].nbd, 0);
+        if (s->conns[i].nbd) /* not when opening it failed half-way */
+            (void)nbd_aio_disconnect(s->conns[i].nbd, 0);
     source_drop(s);
     free(s->slots);
     free(s->socket_path);
