@@ -131,12 +131,8 @@ int outdir_check_base(const char *path, const struct caller *caller, struct rp_e
 
 /* ---- open ---- */
 
-static int open_as_caller(struct outdir *outdir, const char *path, struct rp_error *e)
+static int open_made(struct outdir *outdir, const char *path, struct rp_error *e)
 {
-    if (mkdir(path, 0700) == 0)
-        outdir->made = true;
-    else if (errno != EEXIST)
-        return fail_path(e, errno, path, "cannot make the directory");
     outdir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (outdir->fd < 0)
         return fail_path(e, errno, path, "cannot open the directory");
@@ -144,6 +140,20 @@ static int open_as_caller(struct outdir *outdir, const char *path, struct rp_err
     if (!outdir->path)
         return fail_path(e, errno, path, "cannot resolve the directory");
     return check_existing(outdir->fd, path, e);
+}
+
+static int open_as_caller(struct outdir *outdir, const char *path, struct rp_error *e)
+{
+    int rc;
+
+    if (mkdir(path, 0700) == 0)
+        outdir->made = true;
+    else if (errno != EEXIST)
+        return fail_path(e, errno, path, "cannot make the directory");
+    rc = open_made(outdir, path, e);
+    if (rc < 0 && outdir->made)
+        rmdir(path);
+    return rc;
 }
 
 int outdir_open(const char *path, const struct caller *caller, struct outdir **ret_outdir,
