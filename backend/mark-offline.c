@@ -79,6 +79,14 @@ int mark_offline_point(struct registry *registry, const struct mark *mark, struc
     return rc;
 }
 
+void mark_offline_undo(struct registry *registry, const struct mark *mark)
+{
+    struct rp_error ignored;
+
+    remove_bitmaps(mark, mark->ntargets);
+    virt_delete_checkpoint(registry->virt, mark->uuid, mark->spec->name, true, &ignored);
+}
+
 /* ---- serving ---- */
 
 /* The newest of the bases whose bitmap is in the image and whole. */

@@ -446,6 +446,7 @@ static int make(struct registry *registry, struct mark *mark, struct made *made,
                           : make_offline(registry, mark, made, e);
     if (rc < 0 || !name)
         return rc;
+    made->is_made = true;
     rc = virt_get_checkpoint_xml(registry->virt, mark->uuid, name, VIRT_XML_SHORT, &made->xml, e);
     if (rc == 0)
         rc = xml_parse_checkpoint(made->xml, &made->point, e);
@@ -456,13 +457,31 @@ static int make(struct registry *registry, struct mark *mark, struct made *made,
     return rc;
 }
 
+/*
+ * What could not be put in must not stay behind: a hold that nobody ends, a point that nobody was
+ * told of and that stands in the way of the next try.
+ */
+static void undo(struct registry *registry, const struct mark *mark, struct made *made, bool failed)
+{
+    struct rp_error ignored;
+
+    offline_stop(made->offline);
+    if (made->hold)
+        hold_end(registry->virt, mark->uuid, made->hold, &ignored);
+    if (!failed || !made->is_made)
+        return;
+    if (mark->active || registry->is_test)
+        virt_delete_checkpoint(registry->virt, mark->uuid, mark->spec->name, false, &ignored);
+    else
+        mark_offline_undo(registry, mark);
+}
+
 /* All of it: the point if the spec names one, and the hold. `uses` as in struct made. */
 static int create(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
                   unsigned uses, uint64_t *ret_refpoint, struct rp_error *e)
 {
     struct mark mark = {.spec = spec};
     struct made made = {.uses = uses};
-    struct rp_error ignored;
     int rc = spec->name ? check_name(spec->name, e) : 0;
 
     if (rc == 0)
@@ -474,10 +493,7 @@ static int create(struct registry *registry, uint64_t vm, const struct registry_
         *ret_refpoint = end_mark(registry, &mark, &made);
         if (rc == 0 && spec->name && !*ret_refpoint)
             rc = rp_fail_memory(e);
-        /* What could not be put in must not stay behind in libvirt. */
-        offline_stop(made.offline);
-        if (made.hold)
-            hold_end(registry->virt, mark.uuid, made.hold, &ignored);
+        undo(registry, &mark, &made, rc < 0);
     }
     clear_made(&made);
     clear_mark(&mark);

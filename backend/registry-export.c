@@ -349,6 +349,20 @@ static time_t created_locked(const struct vm *vm, const char *name)
     return refpoint ? refpoint->created : 0;
 }
 
+/* A hold that was begun for a job which does not come to know it: nobody else would end it. */
+static void abandon_hold(struct registry *registry, uint64_t serial)
+{
+    struct rp_error ignored;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    if (vm && vm->hold && vm->hold_uses > 0)
+        vm->hold_uses--;
+    pthread_mutex_unlock(&registry->lock);
+    registry_release_vm(registry, serial, &ignored);
+}
+
 int registry_export_hold(struct registry *registry, const struct registry_spec *spec,
                          struct export_subject *subject, uint64_t *ret_refpoint, struct rp_error *e)
 {
@@ -374,6 +388,8 @@ int registry_export_hold(struct registry *registry, const struct registry_spec *
     pthread_mutex_unlock(&registry->lock);
     subject->moment = moment;
     *ret_refpoint = refpoint;
+    if (!subject->hold)
+        abandon_hold(registry, subject->vm);
     if (rc == 0)
         rc = judge_exactness(registry, subject, e);
     if (rc == 0 && subject->exact == EXACT_YES && *subject->refpoint) {

@@ -341,6 +341,7 @@ struct mark {
 /* What was made, to be put into the VM's record, which takes all of it over. */
 struct made {
     bool owes_thaw;
+    bool is_made; /* libvirt has the point */
     struct xml_checkpoint point;
     char *xml; /* of the point; NULL: none was made, or it cannot be described */
     struct hold *hold;
@@ -353,6 +354,7 @@ void mark_describe(struct registry *registry, const struct mark *mark, struct ma
 
 /* mark-offline.c: the point in the images and in libvirt; the images served; the point removed. */
 int mark_offline_point(struct registry *registry, const struct mark *mark, struct rp_error *e);
+void mark_offline_undo(struct registry *registry, const struct mark *mark);
 int mark_offline_serve(struct registry *registry, const struct mark *mark, struct made *made,
                        struct rp_error *e);
 int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,

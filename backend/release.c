@@ -37,6 +37,8 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
     pthread_mutex_lock(&registry->lock);
     if (rc == 0)
         registry_drop_hold_locked(vm);
+    else
+        vm->hold_seconds = 0; /* nobody wants it any more: the clock tries again until it ends */
     vm->hold_ending = false;
     pthread_mutex_unlock(&registry->lock);
     if (rc == 0) {
