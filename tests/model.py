@@ -267,7 +267,7 @@ class Machine:
         with open(f"{self.folder}/refpointfs.log", encoding="utf-8", errors="replace") as file:
             # libvirt greets, and warns of what is the same for every VM of the embedded driver.
             lines = [line for line in file if not re.search(": (info|warning) :", line)]
-        return "".join(lines[-20:])
+        return "".join(lines[-60:])
 
     def wait_state(self, state):
         wait_for(f"the VM is {state}",
@@ -1204,4 +1204,5 @@ def main():
     sys.exit(0 if all([play(seed, arguments) for seed in seeds]) else 1)
 
 
-main()
+if __name__ == "__main__":
+    main()
