@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "create.h"
+#include "hold.h"
 #include "job.h"
 #include "order.h"
 #include "registry.h"
@@ -37,19 +38,20 @@ struct backend {
  * One folder. Others may pass through it (QEMU runs as its own user and must reach its socket and
  * scratch files below), but not read it, whatever the umask.
  */
-static int make_one_dir(const char *path, struct rp_error *e)
+static int make_one_dir(const char *path, const char *option, struct rp_error *e)
 {
     if (mkdir(path, 0711) == 0) {
         if (chmod(path, 0711) < 0)
             return rp_fail_errno(e, errno, "cannot set the mode of the folder '%s'", path);
     } else if (errno != EEXIST) {
-        return rp_fail_errno(e, errno, "cannot make the folder '%s'", path);
+        return rp_fail_errno(e, errno, "cannot make the folder '%s' (-o %s=DIR takes another)",
+                             path, option);
     }
     return 0;
 }
 
-/* With those above it. */
-static int make_dir(const char *path, struct rp_error *e)
+/* With those above it; `option` names the one that says where it is. */
+static int make_dir(const char *path, const char *option, struct rp_error *e)
 {
     char *copy = strdup(path);
     int rc = 0;
@@ -58,11 +60,11 @@ static int make_dir(const char *path, struct rp_error *e)
         return rp_fail_memory(e);
     for (char *slash = strchr(copy + 1, '/'); slash && rc == 0; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        rc = make_one_dir(copy, e);
+        rc = make_one_dir(copy, option, e);
         *slash = '/';
     }
     if (rc == 0)
-        rc = make_one_dir(copy, e);
+        rc = make_one_dir(copy, option, e);
     free(copy);
     return rc;
 }
@@ -77,7 +79,8 @@ static int lock_state(struct backend *backend, struct rp_error *e)
     backend->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     free(path);
     if (backend->lock_fd < 0)
-        return rp_fail_errno(e, errno, "cannot write to the state folder '%s'",
+        return rp_fail_errno(e, errno,
+                             "cannot write to the state folder '%s' (-o state=DIR takes another)",
                              backend->options.state_dir);
     if (flock(backend->lock_fd, LOCK_EX | LOCK_NB) < 0)
         return rp_fail(e, RESULT_IN_USE,
@@ -117,14 +120,16 @@ static int copy_options(struct backend *backend, const struct backend_options *o
 
 static int open_parts(struct backend *backend, struct rp_error *e)
 {
-    int rc = make_dir(backend->options.state_dir, e);
+    int rc = make_dir(backend->options.state_dir, "state", e);
 
     if (rc == 0)
         rc = lock_state(backend, e);
     if (rc == 0)
-        rc = make_dir(backend->options.run_dir, e);
+        rc = hold_check_run_dir(backend->options.run_dir, e);
     if (rc == 0)
-        rc = make_dir(backend->options.scratch_dir, e);
+        rc = make_dir(backend->options.run_dir, "run", e);
+    if (rc == 0)
+        rc = make_dir(backend->options.scratch_dir, "scratch", e);
     if (rc == 0)
         rc = journal_open(backend->options.state_dir, &backend->journal, e);
     if (rc == 0)

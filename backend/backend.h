@@ -138,6 +138,7 @@ void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind
 struct service_info {
     char *uri;
     bool connected;
+    bool connecting;  /* whether it can be reached is not known yet */
     char *connection; /* "connected", or the sentence why not */
     char *libvirt;    /* versions as "9.0.0"; "" while unknown */
     char *hypervisor; /* "QEMU 7.2.22"; "" while unknown */

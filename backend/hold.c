@@ -278,6 +278,19 @@ static int describe_disks(const struct hold_request *request, const char *scratc
     return 0;
 }
 
+int hold_check_run_dir(const char *run_dir, struct rp_error *e)
+{
+    const size_t socket_path_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+    const size_t below = 1 + (VIRT_UUID_SIZE - 1) + strlen("/hold.sock");
+
+    if (strlen(run_dir) + below <= socket_path_max)
+        return 0;
+    return rp_fail(e, RESULT_INVALID_PARAMETER,
+                   "the path of the folder for sockets '%s' is longer than %zu bytes; mount with a "
+                   "shorter -o run=DIR",
+                   run_dir, socket_path_max - below);
+}
+
 int hold_prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
 {
     char *run = NULL, *scratch = NULL, *socket_path = NULL;
@@ -290,11 +303,6 @@ int hold_prepare(const struct hold_request *request, struct hold **ret_hold, str
         socket_path = NULL;
         rc = rp_fail_memory(e);
     }
-    if (rc == 0 && strlen(socket_path) >= sizeof((struct sockaddr_un *)0)->sun_path)
-        rc = rp_fail(e, RESULT_INVALID_PARAMETER,
-                     "the path of the socket '%s' is longer than %zu bytes; mount with a shorter "
-                     "-o run=DIR",
-                     socket_path, sizeof((struct sockaddr_un *)0)->sun_path - 1);
     if (rc == 0) {
         hold = new_hold(socket_path, request->ntargets);
         socket_path = NULL;

@@ -103,6 +103,9 @@ struct hold_request {
 int hold_has_changed_since(struct virt *virt, const char *uuid, const struct hold *hold,
                            const char *point, bool *ret_changed, struct rp_error *e);
 
+/* Refuses a `run_dir` below which the socket's path would be longer than sockets can have. */
+int hold_check_run_dir(const char *run_dir, struct rp_error *e);
+
 /*
  * The record of a hold to be begun: folders made, leftovers removed, no bases chosen. For
  * hold_begin(), and for a VM that is off.

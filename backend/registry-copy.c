@@ -257,12 +257,13 @@ static int copy_service_locked(struct registry *registry, struct service_info *i
     const char *uri = registry->versions.uri ? registry->versions.uri : registry->options->uri;
 
     info->connected = virt_is_connected(registry->virt);
+    info->connecting = !info->connected && registry->connection.result == 0;
     info->can_hold = info->connected && !registry->is_test;
     info->rpcs = virt_rpcs(registry->virt);
     info->uri = strdup(uri ? uri : "");
-    info->connection = strdup(info->connected               ? "connected"
-                              : registry->connection.result ? registry->connection.message
-                                                            : "connecting");
+    info->connection = strdup(info->connected    ? "connected"
+                              : info->connecting ? "connecting"
+                                                 : registry->connection.message);
     info->libvirt = strdup(registry->versions.libvirt);
     info->hypervisor = strdup(registry->versions.hypervisor);
     for (size_t i = 0; i < registry->vms.count; i++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The log. Its three variables are set in main() before threads are started, and then only read.
+ * The log. Its variables are set in main() before threads are started, and then only read.
  */
 #include "log.h"
 
@@ -18,6 +18,8 @@ enum log_target { LOG_TO_STDERR, LOG_TO_JOURNAL, LOG_TO_SYSLOG };
 static enum log_target target;
 static bool is_debugging;
 static const char *program_name = "refpointfs";
+static char *caught;
+static size_t caught_size;
 
 /* systemd names the device and inode of the stream that it reads: stderr may be another one. */
 static bool stderr_is_journal(void)
@@ -68,9 +70,19 @@ static void log_from_fuse(enum fuse_log_level level, const char *format, va_list
     length = strlen(line);
     if (length < sizeof line - 1 && (length == 0 || line[length - 1] != '\n'))
         return;
-    /* The levels are syslog's numbers. */
-    log_message((int)level, "%s", line);
+    line[strcspn(line, "\n")] = '\0';
+    if (caught)
+        snprintf(caught, caught_size, "%s", line + (strncmp(line, "fuse: ", 6) == 0 ? 6 : 0));
+    else
+        /* The levels are syslog's numbers. */
+        log_message((int)level, "%s", line);
     line[0] = '\0';
+}
+
+void log_catch_fuse(char *text, size_t size)
+{
+    caught = text;
+    caught_size = size;
 }
 
 void log_open(const char *program, bool debug)

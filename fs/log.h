@@ -7,10 +7,18 @@
 
 #include <stdbool.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <syslog.h>
 
 /* Also sends libfuse's messages here. Call once, before any thread is started. */
 void log_open(const char *program, bool debug);
+
+/*
+ * From now on the last message of libfuse goes into `text` and nowhere else, for a sentence of the
+ * caller's, without libfuse's name in front; with NULL they go to the log again. Before there are
+ * threads.
+ */
+void log_catch_fuse(char *text, size_t size);
 
 /* From now on to syslog. Call before the first request is served. */
 void log_use_syslog(void);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -44,22 +45,42 @@ static int check_mountpoint(const char *path, struct rp_error *e)
                              "a mount without its server is in the way; `fusermount3 -u %s` first",
                              path);
     if (stat(path, &st) < 0)
-        return rp_fail_errno(e, errno, "cannot use the mount point %s", path);
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "cannot use the mount point %s: %s%s", path,
+                       strerror(errno), errno == ENOENT ? "; make it first" : "");
     if (!S_ISDIR(st.st_mode))
         return rp_fail_errno(e, ENOTDIR, "cannot use the mount point %s", path);
     if (statfs(path, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC && st.st_ino == 1)
-        return rp_fail_errno(e, EBUSY, "something is mounted at %s already", path);
-    /* The daemon's working directory is not the caller's; the session needs the real path. */
+        return rp_fail(e, RESULT_IN_USE,
+                       "something is mounted at %s already; `fusermount3 -u %s` ends it", path,
+                       path);
+    /* fusermount3 requires it; root may mount anywhere. */
+    if (access(path, W_OK) < 0)
+        return rp_fail(e, RESULT_ACCESS_DENIED,
+                       "cannot use the mount point %s: %s; take a directory that you may write to",
+                       path, strerror(errno));
     return 0;
 }
 
+/* Opened as libfuse or fusermount3 would: with the rights of the user. */
 static int check_fuse(struct rp_error *e)
 {
-    if (access("/dev/fuse", F_OK) < 0)
-        return rp_fail_errno(e, errno,
-                             "/dev/fuse is missing: load the kernel's module fuse, or give this "
-                             "container the device");
-    return 0;
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0) {
+        close(fd);
+        return 0;
+    }
+    if (errno == ENOENT)
+        return rp_fail(e, RESULT_NOT_AVAILABLE,
+                       "/dev/fuse is missing; load the kernel's module with `modprobe fuse`, or "
+                       "give this container the device");
+    if (errno == ENODEV || errno == ENXIO)
+        return rp_fail(e, RESULT_NOT_AVAILABLE,
+                       "the kernel has no FUSE now; load its module with `modprobe fuse`");
+    return rp_fail(e, RESULT_ACCESS_DENIED,
+                   "cannot open /dev/fuse: %s; its mode or the rules of this container are in the "
+                   "way",
+                   strerror(errno));
 }
 
 /* ---- becoming a daemon ---- */
@@ -161,6 +182,26 @@ static int open_backend(const struct options *options, struct mount *mount,
     return ret;
 }
 
+/* The last word to whoever started it: a mistake in the URI would show only as an empty tree. */
+static void warn_if_unreached(struct backend *backend)
+{
+    /* Who mounts waits for a libvirt of this machine, but not for one that does not answer. */
+    const struct timespec pause = {.tv_nsec = 20 * 1000000};
+    struct service_info info = {.connecting = true};
+    struct rp_error e = RP_ERROR_INIT;
+
+    for (int i = 0; i < 50 && info.connecting; i++) {
+        if (i > 0)
+            nanosleep(&pause, NULL);
+        service_info_clear(&info);
+        if (backend_service_info(backend, &info, &e) < 0)
+            return;
+    }
+    if (!info.connected && !info.connecting)
+        log_message(LOG_WARNING, "mounted, and trying on, but: %s", info.connection);
+    service_info_clear(&info);
+}
+
 static int loop(struct fuse_session *session, const struct options *options)
 {
     struct fuse_loop_config *config;
@@ -190,9 +231,10 @@ static int serve(struct fuse_session *session, struct mount *mount, const struct
         return ret;
     }
     ops_set_backend(mount, backend);
-    if (ready >= 0)
+    if (ready >= 0) {
+        warn_if_unreached(backend);
         leave_terminal(ready);
-    else if (options->use_syslog)
+    } else if (options->use_syslog)
         log_use_syslog();
     log_message(LOG_DEBUG, "serving %s", options->mountpoint);
     ret = loop(session, options);
@@ -205,20 +247,40 @@ static int serve(struct fuse_session *session, struct mount *mount, const struct
     return ret < 0 ? rp_fail_errno(e, -ret, "the mount broke") : 0;
 }
 
+/* libfuse says why only to the log; what fusermount3 had to say stands on stderr. */
+static int mount_session(struct fuse_session *session, const struct options *options,
+                         struct rp_error *e)
+{
+    char why[128] = "";
+    int ret;
+
+    log_catch_fuse(why, sizeof why);
+    ret = fuse_session_mount(session, options->mountpoint);
+    log_catch_fuse(NULL, 0);
+    if (ret < 0)
+        return rp_fail(e, RESULT_FAILED, "cannot mount at %s%s%s", options->mountpoint,
+                       *why ? ": " : "", why);
+    return 0;
+}
+
 static int mount_and_serve(struct options *options, struct mount *mount, int ready,
                            struct rp_error *e)
 {
     struct fuse_session *session;
+    char why[128] = "";
     int ret;
 
+    log_catch_fuse(why, sizeof why);
     session = fuse_session_new(&options->fuse_args, ops_table(), sizeof *ops_table(), mount);
+    log_catch_fuse(NULL, 0);
     if (!session)
-        return rp_fail(e, RESULT_INVALID_PARAMETER, "an option given with -o is not known");
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "%s; refpointfs --help lists the options",
+                       *why ? why : "the options cannot be used");
     if (fuse_set_signal_handlers(session) < 0)
         ret = rp_fail(e, RESULT_FAILED, "cannot set signal handlers");
-    else if (fuse_session_mount(session, options->mountpoint) < 0)
-        ret = rp_fail(e, RESULT_FAILED, "cannot mount at %s", options->mountpoint);
     else
+        ret = mount_session(session, options, e);
+    if (ret == 0)
         ret = serve(session, mount, options, ready, e);
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);

@@ -425,8 +425,8 @@ static int choose_dirs(struct options *options, struct rp_error *e)
     return ret;
 }
 
-/* Makes what is missing above `path`. */
-static int make_parents(const char *path, mode_t mode, struct rp_error *e)
+/* Makes what is missing above `path`, which `option` could have said otherwise. */
+static int make_parents(const char *path, mode_t mode, const char *option, struct rp_error *e)
 {
     char *partial = strdup(path);
     int ret = 0;
@@ -437,7 +437,8 @@ static int make_parents(const char *path, mode_t mode, struct rp_error *e)
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(partial, mode) < 0 && errno != EEXIST)
-            ret = rp_fail_errno(e, errno, "cannot make the directory %s", partial);
+            ret = rp_fail_errno(e, errno, "cannot make the directory %s (-o %s=DIR takes another)",
+                                partial, option);
         *slash = '/';
     }
     free(partial);
@@ -456,7 +457,9 @@ static int check_private(const char *path, struct rp_error *e)
     if (lstat(parent, &st) < 0)
         ret = rp_fail_errno(e, errno, "cannot look at %s", parent);
     else if (!S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 0077))
-        ret = rp_fail(e, RESULT_ACCESS_DENIED, "%s is not a private directory of yours", parent);
+        ret = rp_fail(e, RESULT_ACCESS_DENIED,
+                      "%s is not a private directory of yours; mount with another -o run=DIR",
+                      parent);
     free(parent);
     return ret;
 }
@@ -468,9 +471,9 @@ int options_make_dirs(const struct options *options, struct rp_error *e)
     int ret = 0;
 
     if (!options->own_state_dir)
-        ret = make_parents(options->state_dir, mode, e);
+        ret = make_parents(options->state_dir, mode, "state", e);
     if (ret == 0 && !options->own_run_dir) {
-        ret = make_parents(options->run_dir, mode, e);
+        ret = make_parents(options->run_dir, mode, "run", e);
         if (ret == 0 && strncmp(options->run_dir, "/tmp/refpointfs-", 16) == 0)
             ret = check_private(options->run_dir, e);
     }
@@ -547,7 +550,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, bool *ret_
         /* Ours have left a sentence; else it is fuse_opt's, which has printed one itself. */
         ret = -parsing.e->err;
         if (ret == 0)
-            ret = rp_fail(parsing.e, RESULT_INVALID_PARAMETER, "the options cannot be read");
+            ret = fail_usage(&parsing, "%s", "the options cannot be read");
     }
     if (ret == 0)
         ret = complete(&parsing);

@@ -28,7 +28,7 @@ refused 1 "option hold=0: a number from 1" "$MNT" -o hold=0
 refused 1 "option hold=1x: a number from 1" "$MNT" -o hold=1x
 refused 1 "option hold needs a value" "$MNT" -o hold
 refused 1 "option group=there-is-none: there is no such group" "$MNT" -o group=there-is-none
-refused 1 "not known" fake:/// "$MNT" "${dirs[@]}" -o nonsense
-refused 1 "not known" fake:/// "$MNT" "${dirs[@]}" -f -o nonsense
+refused 1 "unknown option(s): \`-o nonsense'; refpointfs --help" fake:/// "$MNT" "${dirs[@]}" -o nonsense
+refused 1 "unknown option(s): \`-o nonsense'; refpointfs --help" fake:/// "$MNT" "${dirs[@]}" -f -o nonsense
 refused 1 "mount point $T/none: No such file or directory" fake:/// "$T/none" "${dirs[@]}"
 refused 1 "mount point $T/file: Not a directory" fake:/// "$T/file" "${dirs[@]}"
