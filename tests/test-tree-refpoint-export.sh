@@ -100,7 +100,7 @@ for shell in dash "busybox sh"; do
     on_terminal vm1 "/exports/ms-60000/t$round" &
     terminal=$!
     exec 8>"$T/keys"
-    wait_for 10 grep -q "vm1 t$round: \[[#-]*\] *[0-9]*%" "$T/typescript"
+    wait_for 10 grep -qs "vm1 t$round: \[[#-]*\] *[0-9]*%" "$T/typescript"
     printf '\003' >&8
     status=0
     wait $terminal || status=$?
