@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "log.h"
+#include "store.h"
 
 #define BUCKETS 1024
 
@@ -403,39 +403,14 @@ static void set_receiving(struct handle *handle, bool receiving)
         store->receiving(&handle->node, receiving ? 1 : -1);
 }
 
-static void log_refusal(const struct handle *handle, const struct rp_error *e)
-{
-    char what[512];
-
-    tree_describe(&handle->node, what, sizeof what);
-    log_message(LOG_INFO, "%s: %s", what, e->message);
-}
-
-static void remember_refusal(struct handle *handle, const struct rp_error *e)
-{
-    const struct store *store = handle->node.attr->store;
-
-    log_refusal(handle, e);
-    if (store->refused)
-        store->refused(&handle->node, e);
-}
-
 /* The refusal is remembered first, so that the state passes straight from receiving to it. */
 static int poison(struct handle *handle, const struct rp_error *e)
 {
     handle->poisoned = true;
     handle->poison = *e;
-    remember_refusal(handle, e);
+    store_refuse(&handle->node, e);
     set_receiving(handle, false);
     return -e->err;
-}
-
-static int too_long(const struct handle *handle, struct rp_error *e)
-{
-    rp_fail(e, RESULT_INVALID_PARAMETER, "the text is longer than %zu bytes",
-            handle->node.attr->store->max);
-    e->err = EFBIG;
-    return -EFBIG;
 }
 
 /*
@@ -461,10 +436,10 @@ static int gather(struct handle *handle, const struct text_op *op, struct rp_err
     size_t max = handle->node.attr->store->max;
 
     if (op->offset < 0 || (!(handle->flags & O_APPEND) && (size_t)op->offset > max))
-        return too_long(handle, e);
+        return store_too_long(&handle->node, e);
     size_t start = place(handle, op);
     if (start > max || op->size > max - start)
-        return too_long(handle, e);
+        return store_too_long(&handle->node, e);
     size_t end = start + op->size;
     if (end > handle->room) {
         size_t room = end < 4096 ? 4096 : max;
@@ -566,7 +541,7 @@ static void work_check(struct lane_op *lane_op)
     } else if (handle->length > 0 && !handle->committed) {
         ret = check(handle, true, &values, &e);
         if (ret < 0)
-            remember_refusal(handle, &e);
+            store_refuse(&handle->node, &e);
     }
     reply_err(op, ret);
 }
@@ -630,7 +605,7 @@ static void work_close(struct lane_op *lane_op)
     /* The backend remembers a refusal by itself; nobody else is left to hear of it. */
     if (handle->length > 0 && !handle->poisoned && !handle->node.attr->store->at_write &&
         commit(handle, &e) < 0)
-        log_refusal(handle, &e);
+        store_log(&handle->node, &e);
     set_receiving(handle, false);
     reply_err(op, 0);
 }
@@ -666,17 +641,11 @@ static int check_access(const struct handle *handle, struct rp_error *e)
 
 static int begin_writing(struct handle *handle, struct rp_error *e)
 {
-    const struct store *store = handle->node.attr->store;
-    int ret;
-
     handle->closing = new_op(handle, work_close, 0);
     if (!handle->closing)
         return rp_fail_memory(e);
     handle->closing->op.release = release_close;
-    ret = store->begin ? store->begin(&handle->node, e) : 0;
-    if (ret < 0 && store->refused)
-        store->refused(&handle->node, e);
-    return ret;
+    return store_begin(&handle->node, e);
 }
 
 int handle_open(struct handles *handles, const struct node *node, int flags,

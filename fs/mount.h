@@ -8,6 +8,7 @@
 #include "handle.h"
 #include "lane.h"
 #include "ops.h"
+#include "spool.h"
 #include "wait.h"
 
 struct mount {
@@ -16,6 +17,7 @@ struct mount {
     struct lane *lane;
     struct waits *waits;
     struct handles *handles;
+    struct spool *spool;
 };
 
 static inline struct mount *mount_of(fuse_req_t req)
@@ -24,5 +26,15 @@ static inline struct mount *mount_of(fuse_req_t req)
 }
 
 struct caller mount_caller(fuse_req_t req);
+
+/* What a lookup of the file or directory answers. */
+int mount_fill_entry(const struct mount *mount, const struct node *node,
+                     struct fuse_entry_param *ret_entry);
+
+/* Opens a file of the tree as the request asks: fills in *fi, and does not reply. */
+int mount_open(fuse_req_t req, const struct node *node, struct fuse_file_info *fi);
+
+/* The caller was interrupted before he had the file: there will be no RELEASE. */
+void mount_drop(struct mount *mount, fuse_ino_t ino, struct fuse_file_info *fi);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "log.h"
 #include "mount.h"
+#include "spool-ops.h"
 
 /*
  * Looking at a list that has to be fetched is bounded by a fraction of a second; an interrupt is
@@ -19,16 +20,10 @@
  */
 #define LIST_GRACE_MS 1000
 
-static void reply_entry(fuse_req_t req, const struct tree *tree, const struct node *node)
+static void reply_entry(fuse_req_t req, const struct node *node)
 {
-    struct policy policy = tree_policy(node);
-    struct fuse_entry_param entry = {
-        .ino = tree_inode(node),
-        .generation = 1, /* an inode number is never used again */
-        .entry_timeout = policy.entry_timeout,
-        .attr_timeout = policy.attr_timeout,
-    };
-    int ret = tree_stat(tree, node, &entry.attr);
+    struct fuse_entry_param entry;
+    int ret = mount_fill_entry(mount_of(req), node, &entry);
 
     if (ret < 0)
         fuse_reply_err(req, -ret);
@@ -45,7 +40,7 @@ static void reply_lookup(fuse_req_t req, const struct tree *tree, const struct n
     if (ret < 0)
         fuse_reply_err(req, -ret);
     else
-        reply_entry(req, tree, &node);
+        reply_entry(req, &node);
 }
 
 /* An operation on a directory that may have to wait. */
@@ -110,7 +105,7 @@ void names_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         fuse_reply_err(req, ENAMETOOLONG);
     else if (tree_is_stale(&dir))
         submit(req, new_op(mount, &dir, name, work_lookup), LIST_GRACE_MS);
-    else
+    else if (!spool_ops_lookup(req, parent, name))
         reply_lookup(req, &mount->tree, &dir, name);
 }
 
@@ -194,6 +189,7 @@ void names_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 struct listing {
     fuse_req_t req;
+    fuse_ino_t dir;
     char *buffer;
     size_t size, used;
 };
@@ -203,8 +199,11 @@ static bool add_entry(void *opaque, const char *name, uint64_t inode, mode_t mod
     struct listing *listing = opaque;
     struct stat st = {.st_ino = inode, .st_mode = mode};
     size_t room = listing->size - listing->used;
-    size_t need =
-        fuse_add_direntry(listing->req, listing->buffer + listing->used, room, name, &st, next);
+    size_t need;
+
+    if (spool_ops_hides(listing->req, listing->dir, name))
+        return true;
+    need = fuse_add_direntry(listing->req, listing->buffer + listing->used, room, name, &st, next);
 
     if (need > room)
         return false;
@@ -215,7 +214,12 @@ static bool add_entry(void *opaque, const char *name, uint64_t inode, mode_t mod
 static void reply_list(fuse_req_t req, const struct tree *tree, const struct node *dir, size_t size,
                        off_t offset)
 {
-    struct listing listing = {.req = req, .buffer = malloc(size), .size = size};
+    struct listing listing = {
+        .req = req,
+        .dir = tree_inode(dir),
+        .buffer = malloc(size),
+        .size = size,
+    };
     int ret = listing.buffer ? tree_list(tree, dir, offset, add_entry, &listing) : -ENOMEM;
 
     if (ret < 0)
@@ -260,26 +264,6 @@ void names_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 }
 
 /* ---- what there is none of: refused as not permitted, never as not implemented ---- */
-
-void names_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                  struct fuse_file_info *fi)
-{
-    (void)parent, (void)name, (void)mode, (void)fi;
-    fuse_reply_err(req, EACCES);
-}
-
-void names_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-    (void)parent, (void)name;
-    fuse_reply_err(req, EACCES);
-}
-
-void names_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                  const char *new_name, unsigned flags)
-{
-    (void)parent, (void)name, (void)new_parent, (void)new_name, (void)flags;
-    fuse_reply_err(req, EACCES);
-}
 
 void names_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {

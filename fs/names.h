@@ -17,12 +17,6 @@ void names_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 void names_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
 void names_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
 
-void names_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-                  struct fuse_file_info *fi);
-void names_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
-void names_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                  const char *new_name, unsigned flags);
-
 /* What there is none of: refused as not permitted, never as not implemented. */
 void names_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
 void names_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);

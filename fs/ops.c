@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The operations that libfuse calls: each decodes its arguments, calls tree, names or handle, and
- * replies exactly once. Knows no file. Runs in the threads of FUSE's loop, which must never wait:
- * what is slow goes to the lane.
+ * The operations that libfuse calls: each decodes its arguments, calls tree, handle or spool-ops,
+ * and replies exactly once. Knows no file. Runs in the threads of FUSE's loop, which must never
+ * wait: what is slow goes to the lane.
  */
 #include "ops.h"
 
@@ -14,6 +14,8 @@
 
 #include "mount.h"
 #include "names.h"
+#include "replace.h"
+#include "spool-ops.h"
 
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
@@ -21,6 +23,24 @@ static struct handle *handle_of(const struct fuse_file_info *fi)
 }
 
 /* ---- attributes ---- */
+
+int mount_fill_entry(const struct mount *mount, const struct node *node,
+                     struct fuse_entry_param *ret_entry)
+{
+    struct policy policy = tree_policy(node);
+    struct fuse_entry_param entry = {
+        .ino = tree_inode(node),
+        .generation = 1, /* an inode number is never used again */
+        .entry_timeout = policy.entry_timeout,
+        .attr_timeout = policy.attr_timeout,
+    };
+    int ret = tree_stat(&mount->tree, node, &entry.attr);
+
+    if (ret < 0)
+        return ret;
+    *ret_entry = entry;
+    return 0;
+}
 
 static void reply_attr(fuse_req_t req, const struct tree *tree, const struct node *node)
 {
@@ -40,6 +60,10 @@ static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
     struct stat st;
     int ret = tree_node(&mount->tree, ino, &node);
 
+    if (spool_is_inode(ino)) {
+        spool_ops_getattr(req, ino);
+        return;
+    }
     if (ret < 0) {
         fuse_reply_err(req, -ret);
         return;
@@ -67,7 +91,9 @@ static void ops_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int t
     struct node node;
     int ret = tree_node(&mount->tree, ino, &node);
 
-    if (ret < 0)
+    if (spool_is_inode(ino))
+        spool_ops_setattr(req, ino, attr, to_set);
+    else if (ret < 0)
         fuse_reply_err(req, -ret);
     else if (!node.attr->store)
         fuse_reply_err(req, EPERM);
@@ -88,68 +114,101 @@ static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- open files ---- */
 
-static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+int mount_open(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
 {
-    struct mount *mount = mount_of(req);
     struct rp_error e = RP_ERROR_INIT;
     struct caller caller = {0};
     struct handle *handle;
-    struct node node;
-    int ret = tree_node(&mount->tree, ino, &node);
+    int ret;
 
     /* The text is committed for who opens the file: RELEASE no longer says who wrote it. */
     if ((fi->flags & O_ACCMODE) != O_RDONLY)
         caller = mount_caller(req);
-    if (ret == 0)
-        ret = handle_open(mount->handles, &node, fi->flags, &caller, &handle, &e);
-    if (ret < 0) {
-        fuse_reply_err(req, -ret);
-        return;
-    }
+    ret = handle_open(mount_of(req)->handles, node, fi->flags, &caller, &handle, &e);
+    if (ret < 0)
+        return ret;
     fi->fh = (uintptr_t)handle;
-    fi->direct_io = tree_policy(&node).direct_io;
-    /* The caller was interrupted meanwhile: there will be no RELEASE. */
-    if (fuse_reply_open(req, fi) == -ENOENT)
-        handle_drop(handle);
+    fi->direct_io = tree_policy(node).direct_io;
+    return 0;
+}
+
+void mount_drop(struct mount *mount, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    if (spool_is_inode(ino))
+        spool_close(mount->spool, (struct spool_file *)(uintptr_t)fi->fh);
+    else
+        handle_drop(handle_of(fi));
+}
+
+static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct mount *mount = mount_of(req);
+    struct node node;
+    int ret;
+
+    if (spool_is_inode(ino)) {
+        ret = spool_ops_open(req, ino, fi);
+    } else {
+        ret = tree_node(&mount->tree, ino, &node);
+        if (ret == 0)
+            ret = mount_open(req, &node, fi);
+    }
+    if (ret < 0)
+        fuse_reply_err(req, -ret);
+    else if (fuse_reply_open(req, fi) == -ENOENT)
+        mount_drop(mount, ino, fi);
 }
 
 static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                      struct fuse_file_info *fi)
 {
-    (void)ino;
-    handle_read(handle_of(fi), req, size, offset, fi->flags);
+    if (spool_is_inode(ino))
+        spool_ops_read(req, size, offset, fi);
+    else
+        handle_read(handle_of(fi), req, size, offset, fi->flags);
 }
 
 static void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
                       struct fuse_file_info *fi)
 {
-    (void)ino;
-    handle_write(handle_of(fi), req, data, size, offset);
+    if (spool_is_inode(ino))
+        spool_ops_write(req, data, size, offset, fi);
+    else
+        handle_write(handle_of(fi), req, data, size, offset);
 }
 
 static void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    (void)ino;
-    handle_check(handle_of(fi), req);
+    if (spool_is_inode(ino))
+        fuse_reply_err(req, 0);
+    else
+        handle_check(handle_of(fi), req);
 }
 
 static void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-    (void)ino, (void)datasync;
-    handle_check(handle_of(fi), req);
+    (void)datasync;
+    if (spool_is_inode(ino))
+        fuse_reply_err(req, 0);
+    else
+        handle_check(handle_of(fi), req);
 }
 
 static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    (void)ino;
-    handle_close(handle_of(fi), req);
+    if (spool_is_inode(ino))
+        spool_ops_release(req, fi);
+    else
+        handle_close(handle_of(fi), req);
 }
 
 static void ops_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
                      struct fuse_pollhandle *poll)
 {
-    (void)ino;
-    handle_poll(handle_of(fi), req, poll);
+    if (spool_is_inode(ino))
+        spool_ops_poll(req, poll);
+    else
+        handle_poll(handle_of(fi), req, poll);
 }
 
 /*
@@ -171,9 +230,9 @@ static const struct fuse_lowlevel_ops table = {
     .fsync = ops_fsync,
     .release = ops_release,
     .poll = ops_poll,
-    .create = names_create,
-    .unlink = names_unlink,
-    .rename = names_rename,
+    .create = replace_create,
+    .unlink = replace_unlink,
+    .rename = replace_rename,
     .mknod = names_mknod,
     .symlink = names_symlink,
     .link = names_link,
@@ -210,7 +269,8 @@ struct mount *ops_new(const struct options *options)
         mount->lane = lane_new(mount->answers);
         mount->waits = waits_new(&mount->tree, mount->answers);
     }
-    if (mount->lane && mount->waits)
+    mount->spool = spool_new();
+    if (mount->lane && mount->waits && mount->spool)
         mount->handles = handles_new(&mount->tree, mount->lane, mount->waits);
     if (!mount->handles) {
         ops_free(mount);
@@ -250,6 +310,7 @@ void ops_free(struct mount *mount)
         return;
     ops_drain(mount);
     handles_free(mount->handles);
+    spool_free(mount->spool);
     waits_free(mount->waits);
     answers_free(mount->answers);
     free(mount);

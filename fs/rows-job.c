@@ -238,7 +238,7 @@ int rows_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job)
 }
 
 static const struct attr rows[] = {
-    {.path = "", .mode = S_IFDIR | 0555},
+    {.path = "", .mode = S_IFDIR | 0755},
     JOB_ROWS(""),
 };
 

@@ -106,7 +106,7 @@ static const struct store store_hold = {
 };
 
 static const struct attr rows[] = {
-    {.path = "", .mode = S_IFDIR | 0555},
+    {.path = "", .mode = S_IFDIR | 0755},
     {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
     {.path = "checkpoint.xml",
      .mode = S_IFREG | 0444,
@@ -121,7 +121,7 @@ static const struct attr rows[] = {
      .topics = TOPIC_HOLD,
      .show = show_hold,
      .store = &store_hold},
-    {.path = "job", .mode = S_IFDIR | 0555, .flags = ATTR_JOB_TIME},
+    {.path = "job", .mode = S_IFDIR | 0755, .flags = ATTR_JOB_TIME},
     JOB_ROWS("job/"),
 };
 

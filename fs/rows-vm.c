@@ -111,7 +111,7 @@ static int remove_refpoint(const struct node *dir, uint64_t serial, struct rp_er
 }
 
 static const struct attr rows[] = {
-    {.path = "", .mode = S_IFDIR | 0555},
+    {.path = "", .mode = S_IFDIR | 0755},
     {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
     {.path = "domain.xml", .mode = S_IFREG | 0444, .topics = TOPIC_INFO, .show = show_domain},
     {.path = "create", .mode = S_IFREG | 0644, .show = show_create, .store = &store_create},
@@ -119,7 +119,7 @@ static const struct attr rows[] = {
      .mode = S_IFREG | 0644,
      .show = rows_show_export,
      .store = &rows_store_export},
-    {.path = "job", .mode = S_IFDIR | 0555, .flags = ATTR_JOB_TIME},
+    {.path = "job", .mode = S_IFDIR | 0755, .flags = ATTR_JOB_TIME},
     JOB_ROWS("job/"),
     {.path = "refpoints",
      .mode = S_IFDIR | 0755,

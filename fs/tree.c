@@ -145,6 +145,16 @@ int tree_lookup(const struct tree *tree, const struct node *dir, const char *nam
     return -ENOENT;
 }
 
+bool tree_has_stores(const struct node *dir)
+{
+    if (!tree_is_dir(dir) || dir->attr->each)
+        return false;
+    for (size_t i = 0; i < dir->class->count; i++)
+        if (dir->class->attrs[i].store && leaf_in(dir->attr, &dir->class->attrs[i]))
+            return true;
+    return false;
+}
+
 int tree_render(const struct node *node, char **ret_text, size_t *ret_length, struct rp_error *e)
 {
     char *text = NULL;

@@ -83,7 +83,10 @@ struct attr {
     const struct store *store; /* exists iff mode & 0222 on a file */
     /* A directory whose entries are live objects of this class; it has no rows below it. */
     const struct class *each;
-    /* mkdir and rmdir in it; both or neither, and iff mode & 0222 on a directory. Slow. */
+    /*
+     * mkdir and rmdir in it; both or neither. A directory has mode & 0222 iff it has them, or a
+     * file that can be written (tree_has_stores()). Slow.
+     */
     int (*make)(const struct node *dir, const char *name, const struct caller *caller,
                 uint64_t *ret_serial, struct rp_error *e);
     int (*remove)(const struct node *dir, uint64_t serial, struct rp_error *e);
@@ -123,6 +126,12 @@ int tree_lookup(const struct tree *tree, const struct node *dir, const char *nam
 
 /* The directory that the row stands in; for an object's own directory the root's. */
 uint64_t tree_parent_inode(const struct node *node);
+
+/*
+ * Does a file that can be written stand in this directory? Then files may be made and renamed
+ * beside it (spool.h), as programs do that save.
+ */
+bool tree_has_stores(const struct node *dir);
 
 static inline bool tree_is_dir(const struct node *node)
 {

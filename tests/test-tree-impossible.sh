@@ -13,16 +13,19 @@ check()
     *) fail "$*: $output" ;;
     esac
 }
-check touch new
-check rm export
+check touch "$MNT/new" "$MNT/vms/new" "$MNT/vms/vm1/refpoints/new" "$MNT/service/new"
 check rm info
-check mv export other
+check mv info other
 check mv info "$MNT/other"
+check mv export info
+check mkdir new
 check ln info other
+check ln export other
 check ln -s info other
 check mknod other p
 check mkfifo other
-check cp /dev/null new
+check cp /dev/null info
+check cp --remove-destination /dev/null info
 check chmod 600 info
 check touch info
 check truncate -s 0 info

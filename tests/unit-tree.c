@@ -71,8 +71,9 @@ static void check_functions(const struct class *class, const struct attr *attr)
     if (S_ISDIR(attr->mode)) {
         assert_null(attr->show);
         assert_null(attr->store);
-        assert_int_equal(attr->make != NULL, (attr->mode & 0222) != 0);
-        assert_int_equal(attr->remove != NULL, (attr->mode & 0222) != 0);
+        const struct node dir = {.class = class, .attr = attr};
+        assert_int_equal(attr->make != NULL || tree_has_stores(&dir), (attr->mode & 0222) != 0);
+        assert_int_equal(attr->make != NULL, attr->remove != NULL);
         assert_true(attr->each || !attr->make);
     } else {
         assert_true(S_ISREG(attr->mode));
