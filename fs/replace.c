@@ -147,8 +147,8 @@ static void work_rename(struct lane_op *lane_op)
     struct rp_error e = RP_ERROR_INIT;
     int ret = take(op, &e);
 
-    if (ret == 0)
-        spool_show(op->mount->spool, &op->to);
+    /* Refused, too: nobody else is about to make the name again. */
+    spool_show(op->mount->spool, &op->to);
     if (answer_claim(&op->op.answer))
         fuse_reply_err(op->op.answer.req, -ret);
 }
