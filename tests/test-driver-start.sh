@@ -12,7 +12,6 @@ install -m 755 "$(built refpointfs)" "$T/refpointfs"
 uri=test:///default
 dirs="state=$T/state,run=$T/run"
 nobody=(setpriv --reuid nobody --regid nogroup --clear-groups env "HOME=$T/home")
-install -d -o nobody "$T/home" "$T/his" 2>/dev/null || mkdir "$T/home"
 
 # refused SENTENCE COMMAND...: it must end with 1 and one line with that sentence.
 refused()
@@ -76,6 +75,7 @@ wait_for 10 flock -n "$T/state/lock" true
 cleanup_list=("${cleanup_list[@]:0:${#cleanup_list[@]}-1}")
 
 [ "$(id -u)" -eq 0 ] || exit 0
+install -d -o nobody "$T/home" "$T/his"
 
 # FUSE itself, and rights: as in a container without the device, without the kernel's module, and
 # as a user who may not.
