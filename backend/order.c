@@ -616,10 +616,16 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
     settings_print(&order->settings, scope_of(order->owner), out);
     fclose(out);
     params.settings = text;
-    /* Before: a quick job may have ended when this returns, and must not be hidden by its text. */
-    registry_with_slot(desk->registry, owner, settle, NULL);
     rc = text ? job_submit(desk->queue, &params, ret_job, e) : rp_fail_memory(e);
     free(text);
+    /*
+     * Afterwards: were it before, a reader between the two would see the job before this one. A
+     * quick job may have ended by now, hidden by its text from those who were told of its end.
+     */
+    if (rc == 0) {
+        registry_with_slot(desk->registry, owner, settle, NULL);
+        desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
+    }
     /* That a number is used twice after a restart is not worth refusing an export for. */
     if (rc == 0)
         journal_set_last_job(desk->journal, job_last_id(desk->queue), &ignored);
