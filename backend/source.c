@@ -65,7 +65,7 @@ struct source {
 
     uint64_t size_bytes;
     size_t max_read_bytes, unit_bytes;
-    bool has_allocation, may_not_fragment, dead;
+    bool has_allocation, may_not_fragment, is_plain, allows_several, dead;
     unsigned connections; /* of `conns`: those that carry reads */
     struct conn conns[SOURCE_CONNECTIONS_MAX];
     struct conn bitmap_conn; /* knows the bitmap alone; see open_bitmap() */
@@ -114,6 +114,7 @@ static int source_new(const struct source_params *params, struct source **ret_so
     if (!s)
         return rp_fail_memory(e);
     s->timeout_ms = params->timeout_ms;
+    s->is_plain = params->is_plain;
     s->cancelled = params->cancelled;
     s->opaque = params->opaque;
     s->socket_path = strdup(params->socket_path);
@@ -268,7 +269,9 @@ static int conn_prepare(struct source *s, struct conn *conn, const char *const *
         nbd_set_pread_initialize(conn->nbd, false) < 0 ||
         nbd_set_export_name(conn->nbd, s->export_name) < 0)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "%s", nbd_get_error());
-    for (; *contexts; contexts++)
+    if (s->is_plain && nbd_set_request_structured_replies(conn->nbd, false) < 0)
+        return rp_fail(e, RESULT_INVALID_PARAMETER, "%s", nbd_get_error());
+    for (; *contexts && !s->is_plain; contexts++)
         if (nbd_add_meta_context(conn->nbd, *contexts) < 0)
             return rp_fail(e, RESULT_INVALID_PARAMETER, "%s", nbd_get_error());
     return 0;
@@ -367,7 +370,8 @@ static int open_conns(struct source *s, unsigned wanted, struct rp_error *e)
     if (rc < 0)
         return rc;
     s->connections = 1;
-    if (nbd_can_multi_conn(s->conns[0].nbd) <= 0)
+    s->allows_several = nbd_can_multi_conn(s->conns[0].nbd) > 0;
+    if (!s->allows_several)
         return 0;
     for (; rc == 0 && s->connections < wanted; s->connections++)
         rc = open_more(s, &s->conns[s->connections], NULL, e);
@@ -426,6 +430,11 @@ unsigned source_connections(const struct source *s)
     return s->connections;
 }
 
+bool source_allows_several(const struct source *s)
+{
+    return s->allows_several;
+}
+
 size_t source_max_read_bytes(const struct source *s)
 {
     return s->max_read_bytes;
@@ -482,8 +491,8 @@ static void slot_release(struct slot *slot)
     slot->source->free_slots = slot;
 }
 
-/* Retires a finished request and tells its owner. */
-static void slot_finish(struct slot *slot)
+/* Retires a finished request; what became of it. */
+static int slot_finish(struct slot *slot)
 {
     int completed = nbd_aio_command_completed(slot->conn->nbd, (uint64_t)slot->cookie);
     int err = slot->err;
@@ -493,21 +502,32 @@ static void slot_finish(struct slot *slot)
     if (!err && !slot->extents && slot->received != slot->length)
         err = EPROTO;
     slot_release(slot);
-    slot->done(slot->opaque, err);
+    return err;
+}
+
+bool source_take_done(struct source *s, void (**ret_done)(void *opaque, int err), void **ret_opaque,
+                      int *ret_err)
+{
+    struct slot *slot = s->finished;
+
+    if (!slot)
+        return false;
+    s->finished = slot->next;
+    *ret_done = slot->done;
+    *ret_opaque = slot->opaque;
+    *ret_err = slot_finish(slot);
+    return true;
 }
 
 static bool finish_slots(struct source *s)
 {
-    bool any = s->finished;
+    void (*done)(void *opaque, int err);
+    bool any = false;
+    void *opaque;
+    int err;
 
-    while (s->finished) {
-        struct slot *slot = s->finished;
-
-        s->finished = slot->next;
-        slot_finish(slot);
-    }
-    if (any)
-        s->answered_ms = now_ms();
+    for (; source_take_done(s, &done, &opaque, &err); any = true)
+        done(opaque, err);
     return any;
 }
 
@@ -607,51 +627,70 @@ static int fail_silent(struct source *s, struct rp_error *e)
     return rc;
 }
 
-/* One poll(2) over all connections. *ret_woken: the wake_fd is readable. */
-static int work_once(struct source *s, int wake_fd, int timeout_ms, bool *ret_woken,
-                     struct rp_error *e)
+/* The connections in the order of their descriptors; `index` is past them for the bitmap's. */
+static struct conn *conn_at(struct source *s, unsigned index)
 {
-    struct pollfd fds[SOURCE_CONNECTIONS_MAX + 2];
-    struct conn *conns[SOURCE_CONNECTIONS_MAX + 1];
+    return index < s->connections ? &s->conns[index] : &s->bitmap_conn;
+}
+
+unsigned source_poll_begin(const struct source *s, struct pollfd *ret_fds)
+{
     unsigned count = 0;
 
     for (; count < s->connections; count++)
-        conns[count] = &s->conns[count];
-    conns[count++] = &s->bitmap_conn;
-    for (unsigned i = 0; i < count; i++)
-        fds[i] = conn_pollfd(conns[i]);
-    fds[count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+        ret_fds[count] = conn_pollfd(&s->conns[count]);
+    ret_fds[count++] = conn_pollfd(&s->bitmap_conn);
+    return count;
+}
 
-    if (poll(fds, count + 1, timeout_ms) <= 0)
-        return 0; /* nothing yet; EINTR is no more than that */
-    for (unsigned i = 0; i < count; i++) {
-        if (fds[i].revents == 0)
-            continue;
-        if (conn_notify(conns[i], fds[i].revents) < 0 || conn_is_lost(conns[i]))
-            return fail_lost(s, conns[i], e);
+int source_poll_end(struct source *s, const struct pollfd *fds, struct rp_error *e)
+{
+    if (s->dead)
+        return fail_dead(e);
+    for (unsigned i = 0; i <= s->connections; i++) {
+        struct conn *conn = conn_at(s, i);
+
+        if (conn->nbd && (conn_notify(conn, fds[i].revents) < 0 || conn_is_lost(conn)))
+            return fail_lost(s, conn, e);
     }
-    *ret_woken = fds[count].revents != 0;
+    if (s->finished)
+        s->answered_ms = now_ms();
+    if (s->in_flight > 0 && now_ms() - s->answered_ms >= s->timeout_ms)
+        return fail_silent(s, e);
     return 0;
+}
+
+bool source_needs_poll(const struct source *s)
+{
+    for (unsigned i = 0; i < s->connections; i++)
+        if (nbd_aio_get_direction(s->conns[i].nbd) & LIBNBD_AIO_DIRECTION_WRITE)
+            return true;
+    return false;
 }
 
 int source_wait(struct source *s, int wake_fd, int timeout_ms, struct rp_error *e)
 {
     uint64_t now = now_ms();
     uint64_t deadline_ms = now + (timeout_ms > 0 ? (unsigned)timeout_ms : 0);
-    bool woken = false;
+    struct pollfd fds[SOURCE_FDS_MAX + 1];
 
     if (s->dead)
         return fail_dead(e);
     for (;;) {
-        int rc = work_once(s, wake_fd, (int)(deadline_ms - now), &woken, e);
+        unsigned count = source_poll_begin(s, fds);
+        int rc;
 
+        fds[count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+        /* Nothing yet, or EINTR, is no more than that. */
+        if (poll(fds, count + 1, (int)(deadline_ms - now)) <= 0)
+            for (unsigned i = 0; i <= count; i++)
+                fds[i].revents = 0;
+        rc = source_poll_end(s, fds, e);
         if (rc < 0)
             return rc;
-        if (finish_slots(s) || woken)
+        if (finish_slots(s) || fds[count].revents)
             return 0;
         now = now_ms();
-        if (s->in_flight > 0 && now - s->answered_ms >= s->timeout_ms)
-            return fail_silent(s, e);
         if (now >= deadline_ms)
             return 0;
     }

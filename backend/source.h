@@ -6,7 +6,8 @@
  * NOTES ON THE THREAD MODEL. A source belongs to the one thread that opened it: all functions, and
  * all completion callbacks, run there. Nothing here blocks for longer than the timeout given:
  * the thread drives all connections by one poll(2) in source_wait(), and so stays able to notice a
- * cancel, a deadline or a server that went silent.
+ * cancel, a deadline or a server that went silent. Several threads can share one under a lock of
+ * their own, which the one that waits lets go of only for its poll(2): see source_poll_begin().
  *
  * DEATH. A source whose connection was lost, whose server fell silent, or which was dropped is
  * dead: its connections are closed, nothing is in flight, no callback is called any more and no
@@ -34,6 +35,9 @@ struct source_params {
     /* Connections to read by, 1 to SOURCE_CONNECTIONS_MAX, where the server allows several
      * (NBD_FLAG_CAN_MULTI_CONN). Two are best for a copy: a third gained nothing. */
     unsigned connections;
+    /* Only reads will be asked for, many and small: without the answers' structure, which has to
+     * be asked for block status, and costs more than a short read itself. */
+    bool is_plain;
     /* A server that does not answer the handshake or a request for this long has failed. */
     unsigned timeout_ms;
     /* Asked between waits of source_open() and source_plan(); true ends the call with
@@ -76,6 +80,9 @@ unsigned source_slots(const struct source *source);
 /* Connections that carry reads: how many the server allowed of those asked for. */
 unsigned source_connections(const struct source *source);
 
+/* Would it allow more of them? */
+bool source_allows_several(const struct source *source);
+
 /* The longest read the server takes, and what offset and length must be multiples of (the disk's
  * end excepted). */
 size_t source_max_read_bytes(const struct source *source);
@@ -99,6 +106,25 @@ unsigned source_in_flight(const struct source *source);
  * answer for the source's own timeout (RESULT_TIMEOUT), is -errno, and the source is dead.
  */
 int source_wait(struct source *source, int wake_fd, int timeout_ms, struct rp_error *e);
+
+/*
+ * source_wait() in its parts, for a source that several threads use under a lock: the first,
+ * poll(2) without the lock, the second, and the third until it says that there is none. A read that
+ * another thread begins meanwhile is on its way at once; when source_needs_poll() is true after it,
+ * the thread in poll(2) has to be woken, to wait for something else.
+ */
+#define SOURCE_FDS_MAX (SOURCE_CONNECTIONS_MAX + 1)
+
+struct pollfd;
+
+unsigned source_poll_begin(const struct source *source, struct pollfd *ret_fds);
+int source_poll_end(struct source *source, const struct pollfd *fds, struct rp_error *e);
+
+/* Of a request that has come to its end: what it was begun with, for the caller to call. */
+bool source_take_done(struct source *source, void (**ret_done)(void *opaque, int err),
+                      void **ret_opaque, int *ret_err);
+
+bool source_needs_poll(const struct source *source);
 
 /* ---- block status: what source_plan() is made of ---- */
 
