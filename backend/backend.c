@@ -231,6 +231,8 @@ int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_chi
         return registry_stat(backend->registry, serial, ret_child);
     case KIND_JOB:
         return job_stat(backend->queue, serial, ret_child);
+    case KIND_DISK:
+        return registry_disk_stat(backend->registry, serial, ret_child);
     case KIND_SERVICE:
         break;
     }
@@ -241,27 +243,36 @@ int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_chi
 int backend_child(struct backend *backend, uint64_t parent, enum rp_kind kind, const char *name,
                   uint64_t *ret_serial)
 {
-    return kind == KIND_JOB ? job_find(backend->queue, name, ret_serial)
-                            : registry_child(backend->registry, parent, name, ret_serial);
+    if (kind == KIND_JOB)
+        return job_find(backend->queue, name, ret_serial);
+    return kind == KIND_DISK ? registry_disk_child(backend->registry, parent, name, ret_serial)
+                             : registry_child(backend->registry, parent, name, ret_serial);
 }
 
 size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind kind, uint64_t after,
                         struct child *ret_children, size_t max)
 {
-    return kind == KIND_JOB
-               ? job_list(backend->queue, after, ret_children, max)
-               : registry_children(backend->registry, parent, after, ret_children, max);
+    struct registry *registry = backend->registry;
+
+    if (kind == KIND_JOB)
+        return job_list(backend->queue, after, ret_children, max);
+    return kind == KIND_DISK ? registry_disk_children(registry, parent, after, ret_children, max)
+                             : registry_children(registry, parent, after, ret_children, max);
 }
 
 bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind)
 {
+    if (kind == KIND_DISK)
+        return registry_disk_is_stale(backend->registry, parent);
     return kind != KIND_JOB && registry_is_stale(backend->registry, parent);
 }
 
 void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
                      unsigned timeout_ms)
 {
-    if (kind != KIND_JOB)
+    if (kind == KIND_DISK)
+        registry_disk_refresh(backend->registry, parent, timeout_ms);
+    else if (kind != KIND_JOB)
         registry_refresh(backend->registry, parent, timeout_ms);
 }
 
@@ -291,6 +302,18 @@ int backend_refpoint_xml(struct backend *backend, uint64_t refpoint, char **ret_
 bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint)
 {
     return registry_is_held(backend->registry, refpoint);
+}
+
+int backend_disk_info(struct backend *backend, uint64_t disk, struct disk_info *ret_info,
+                      struct rp_error *e)
+{
+    return registry_disk_info(backend->registry, disk, ret_info, e);
+}
+
+int backend_disk_open(struct backend *backend, uint64_t serial, bool data, struct disk **ret_disk,
+                      struct rp_error *e)
+{
+    return registry_disk_open(backend->registry, serial, data, ret_disk, e);
 }
 
 /* ---- jobs ---- */

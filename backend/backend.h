@@ -2,9 +2,9 @@
 /*
  * The service, as the file tree sees it: the only header of backend/ that fs/ includes.
  *
- * Objects (VMs, reference points, jobs) belong to the backend. Outside they are known by their
- * serial, a number that is never used again while the backend is open; what is known about one is
- * handed out as a snapshot by value, which the caller clears. A serial whose object has gone
+ * Objects (VMs, reference points, jobs, held disks) belong to the backend. Outside they are known
+ * by their serial, a number that is never used again while the backend is open; what is known about
+ * one is handed out as a snapshot by value, which the caller clears. A serial whose object has gone
  * answers -ENOENT everywhere, whenever it is used.
  *
  * Two kinds of function, told apart below:
@@ -28,12 +28,14 @@
 
 struct backend;
 
-/* The low two bits of a serial name the kind of its object; the service itself is serial 0. */
-enum rp_kind { KIND_SERVICE = 0, KIND_VM = 1, KIND_REFPOINT = 2, KIND_JOB = 3 };
+/* The low bits of a serial name the kind of its object; the service itself is serial 0. */
+#define RP_KIND_BITS 3
+
+enum rp_kind { KIND_SERVICE = 0, KIND_VM = 1, KIND_REFPOINT = 2, KIND_JOB = 3, KIND_DISK = 4 };
 
 static inline enum rp_kind rp_serial_kind(uint64_t serial)
 {
-    return (enum rp_kind)(serial & 3);
+    return (enum rp_kind)(serial & ((1u << RP_KIND_BITS) - 1));
 }
 
 /* What changed, in the event callback: bits. */
@@ -105,7 +107,7 @@ struct caller {
 
 struct child {
     uint64_t serial;
-    struct timespec changed; /* VM: its last change; refpoint: its instant; job: last change */
+    struct timespec changed; /* last change of a VM, job; instant of a reference point, disk */
     char name[RP_NAME_SIZE];
 };
 
@@ -113,7 +115,8 @@ struct child {
 int backend_stat(struct backend *backend, uint64_t serial, struct child *ret_child);
 
 /*
- * Children of `parent`: kind KIND_VM or KIND_JOB of serial 0, KIND_REFPOINT of a VM.
+ * Children of `parent`: kind KIND_VM or KIND_JOB of serial 0, KIND_REFPOINT of a VM, KIND_DISK of a
+ * reference point.
  * backend_children() gives up to `max` of them, ascending by serial, from the first whose serial is
  * greater than `after` (0 to begin), and returns how many; 0 = no more, or parent gone. Children
  * that come and go between two calls are listed or not; those that stay are listed once.
@@ -303,6 +306,68 @@ void backend_create_receiving(struct backend *backend, uint64_t vm, int delta);
 void backend_create_refused(struct backend *backend, uint64_t vm, const struct rp_error *e);
 int backend_create_start(struct backend *backend, uint64_t vm, const char *text, size_t length,
                          uint64_t *ret_refpoint, struct rp_error *e);
+
+/* ---- disks of a held instant: children of a reference point while it is held ---- */
+
+/*
+ * Its serial lives as long as the hold: held again, it is another disk. A disk is listed once its
+ * size is known, which backend_refresh() sees to.
+ */
+struct disk_info {
+    uint64_t size_bytes;
+    bool has_data_bytes;
+    uint64_t data_bytes; /* without what is known to read as zeros */
+    bool has_map;
+    uint64_t map_bytes; /* length of the map's text */
+};
+
+/* Memory. */
+int backend_disk_info(struct backend *backend, uint64_t disk, struct disk_info *ret_info,
+                      struct rp_error *e);
+
+/* A disk that was opened: stays until it is closed, though its hold may end before. */
+struct disk;
+
+/*
+ * Opens a disk to be read; without `data`, only its map. Counts as use of the hold, but keeps it
+ * from nothing. Slow: connects. -ENODEV when the hold has ended.
+ */
+int backend_disk_open(struct backend *backend, uint64_t serial, bool data, struct disk **ret_disk,
+                      struct rp_error *e);
+
+/* `data` as when it was opened. Reads still under way fail, if nobody else has it open. Slow. */
+void backend_disk_close(struct disk *disk, bool data);
+
+/* What is known of it, as backend_disk_info(), and counts as use. -ENODEV when the hold has ended.
+ * Memory. */
+int backend_disk_look(struct disk *disk, struct disk_info *ret_info);
+
+/* A read of an open disk. The range lies inside the disk. */
+struct disk_read {
+    void *buffer;
+    size_t length;
+    uint64_t offset;
+    /* Called once, from a thread of the backend's or inside backend_disk_read(), with err = 0 and
+     * the buffer filled, or with a positive errno: ENODEV when the hold has ended. */
+    void (*done)(struct disk_read *read, int err);
+    /* The backend's own. */
+    void *owner;
+    struct disk_read *next, *previous;
+};
+
+/* Begins the read; both it and its buffer must stay until `done` is called. Memory. */
+void backend_disk_read(struct disk *disk, struct disk_read *read);
+
+/*
+ * The first offset from `offset` on that has data, or with `hole` the first that reads as zeros, of
+ * which the disk's end is one. -ENXIO when there is none. Slow: waits until that is known.
+ */
+int backend_disk_seek(struct disk *disk, uint64_t offset, bool hole, uint64_t *ret_offset,
+                      struct rp_error *e);
+
+/* Part of the map's text: what changed since the hold's base, an extent a line. Memory. */
+int backend_disk_print_map(struct disk *disk, uint64_t offset, char *buffer, size_t size,
+                           size_t *ret_length);
 
 /* ---- exports; `owner` is a reference point, or a VM as it is now ---- */
 

@@ -292,6 +292,7 @@ static uint64_t end_mark(struct registry *registry, struct mark *mark, struct ma
         vm->hold_seconds =
             mark->spec->hold_seconds ? mark->spec->hold_seconds : registry->options->hold_seconds;
         vm->hold_used_ms = registry_now_ms();
+        registry_add_disks_locked(vm);
     }
     /* The hold too: its job may have ended before anybody here knew of it. */
     registry_enqueue_locked(registry, vm, TASK_SIZES | TASK_HOLD);

@@ -99,6 +99,7 @@ static void remove_vm(struct registry *registry, struct vm *vm)
     } while (count > 0);
 
     pthread_mutex_lock(&registry->lock);
+    struct table disks = registry_take_disks_locked(vm);
     struct offline *offline = vm->offline;
     bool first = !vm->gone;
     vm->offline = NULL;
@@ -108,6 +109,7 @@ static void remove_vm(struct registry *registry, struct vm *vm)
         vm->refs--; /* the table's; the caller still has one */
     }
     pthread_mutex_unlock(&registry->lock);
+    registry_end_disks(registry, &disks);
     offline_stop(offline); /* an export that reads it fails */
     if (first) {
         registry_changed(registry, vm->serial, TOPIC_GONE);
@@ -444,7 +446,7 @@ static void refresh_hold(struct registry *registry, struct vm *vm)
     pthread_mutex_lock(&registry->lock);
     serial = vm->hold_refpoint;
     due = vm->hold_uses == 0 &&
-          registry_now_ms() - vm->hold_used_ms >= (int64_t)vm->hold_seconds * 1000;
+          registry_now_ms() - registry_hold_used_ms_locked(vm) >= (int64_t)vm->hold_seconds * 1000;
     if (vm->hold && !vm->hold_ending)
         hold = hold_copy(vm->hold);
     pthread_mutex_unlock(&registry->lock);

@@ -155,7 +155,7 @@ static void queue_due_locked(struct registry *registry)
         if (vm->owes_thaw && now - vm->thawed_ms >= REGISTRY_THAW_MS)
             registry_enqueue_locked(registry, vm, TASK_THAW);
         if (vm->hold && !vm->hold_ending && vm->hold_uses == 0 &&
-            now - vm->hold_used_ms >= (int64_t)vm->hold_seconds * 1000)
+            now - registry_hold_used_ms_locked(vm) >= (int64_t)vm->hold_seconds * 1000)
             registry_enqueue_locked(registry, vm, TASK_HOLD);
     }
 }

@@ -149,7 +149,8 @@ static int copy_refpoint_locked(const struct refpoint *refpoint, struct refpoint
 {
     const struct vm *vm = refpoint->vm;
     bool held = vm->hold && vm->hold_refpoint == refpoint->serial;
-    int64_t left_ms = vm->hold_used_ms + (int64_t)vm->hold_seconds * 1000 - registry_now_ms();
+    int64_t left_ms =
+        registry_hold_used_ms_locked(vm) + (int64_t)vm->hold_seconds * 1000 - registry_now_ms();
 
     *info = (struct refpoint_info){
         .name = strdup(refpoint->name),

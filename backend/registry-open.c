@@ -95,6 +95,7 @@ static void end_all_holds(struct registry *registry)
 
     for (size_t i = 0; i < registry->vms.count; i++) {
         struct vm *vm = registry->vms.items[i];
+        registry_end_disks(registry, &vm->hold_disks);
         offline_stop(vm->offline);
         vm->offline = NULL;
         if (vm->hold)

@@ -5,6 +5,7 @@
  * registry.c          the tables: find and list                            any thread, memory
  * registry-copy.c     snapshots for fs/                                    any thread, memory
  * registry-export.c   what an export needs to know                         any thread
+ * registry-disk.c     the disks of holds                                   any thread
  * registry-open.c     beginning, end, and libvirt's events
  * refresh.c           the threads that ask libvirt, their queue, the clock  its own threads
  * refresh-vm.c        what they ask of a VM, and put in                     likewise
@@ -26,6 +27,7 @@
 #include <stdint.h>
 
 #include "backend.h"
+#include "held-disk.h"
 #include "export.h"
 #include "hold.h"
 #include "journal.h"
@@ -127,7 +129,8 @@ struct vm {
     unsigned hold_uses;    /* exports that read it */
     unsigned hold_seconds; /* how long it is kept unused */
     bool hold_ending;
-    int64_t hold_used_ms;
+    int64_t hold_used_ms;    /* and see registry_hold_used_ms_locked() */
+    struct table hold_disks; /* struct disk, of a hold of a reference point */
 
     unsigned tasks;
     bool queued;
@@ -184,6 +187,33 @@ bool registry_is_held(struct registry *registry, uint64_t refpoint);
 
 /* Fills what concerns libvirt, VMs and points; strings are the caller's. */
 int registry_service_info(struct registry *registry, struct service_info *info, struct rp_error *e);
+
+/* ---- disks of holds; the functions of backend.h of like names ---- */
+
+int registry_disk_stat(struct registry *registry, uint64_t disk, struct child *ret_child);
+int registry_disk_child(struct registry *registry, uint64_t refpoint, const char *target,
+                        uint64_t *ret_serial);
+size_t registry_disk_children(struct registry *registry, uint64_t refpoint, uint64_t after,
+                              struct child *ret_children, size_t max);
+bool registry_disk_is_stale(struct registry *registry, uint64_t refpoint);
+void registry_disk_refresh(struct registry *registry, uint64_t refpoint, unsigned timeout_ms);
+int registry_disk_info(struct registry *registry, uint64_t disk, struct disk_info *ret_info,
+                       struct rp_error *e);
+int registry_disk_open(struct registry *registry, uint64_t disk, bool data, struct disk **ret_disk,
+                       struct rp_error *e);
+
+/* Makes the disks of the VM's hold, if it is a reference point's. Without memory there are fewer.
+ */
+void registry_add_disks_locked(struct vm *vm);
+
+/* Takes them out. To be called before the hold ends; then, without the lock, the next. */
+struct table registry_take_disks_locked(struct vm *vm);
+
+/* Ends and frees the disks, and tells. Slow. */
+void registry_end_disks(struct registry *registry, struct table *disks);
+
+/* When the VM's hold was last used, by whoever. */
+int64_t registry_hold_used_ms_locked(const struct vm *vm);
 
 /* Serial of the VM that a reference point is of, or of the VM itself; 0 if it is gone. */
 uint64_t registry_vm_of(struct registry *registry, uint64_t owner);

@@ -15,6 +15,7 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
                       struct rp_error *e)
 {
     struct offline *offline = NULL;
+    struct table disks = {0};
     struct hold *hold = NULL;
     int rc;
 
@@ -25,12 +26,16 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
         if (hold) {
             offline = vm->offline;
             vm->offline = NULL;
+            disks = registry_take_disks_locked(vm);
         }
     }
     pthread_mutex_unlock(&registry->lock);
     if (!hold)
         return 0;
 
+    /* Whoever reads them hears of it first, and holds up nothing. A hold that does not end has no
+     * disks any more. */
+    registry_end_disks(registry, &disks);
     offline_stop(offline);
     rc = hold_end(registry->virt, vm->uuid, hold, e);
     hold_free(hold);

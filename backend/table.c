@@ -68,5 +68,5 @@ uint64_t table_new_serial(enum rp_kind kind)
     /* From 1: serial 0 is the service, whose first row is FUSE's root inode. */
     static atomic_uint_fast64_t last;
 
-    return (atomic_fetch_add(&last, 1) + 1) << 2 | kind;
+    return (atomic_fetch_add(&last, 1) + 1) << RP_KIND_BITS | kind;
 }

@@ -173,7 +173,7 @@ static int render_again(struct handle *handle)
 static void enlist(struct handle *handle)
 {
     struct handles *handles = handle->handles;
-    struct handle **bucket = &handles->buckets[(handle->node.serial >> 2) % BUCKETS];
+    struct handle **bucket = &handles->buckets[(handle->node.serial >> RP_KIND_BITS) % BUCKETS];
 
     pthread_mutex_lock(&handles->lock);
     handle->next = *bucket;
@@ -300,7 +300,8 @@ static struct poller *take_pollers(struct handles *handles, uint64_t serial, uns
     struct poller *all = NULL;
 
     pthread_mutex_lock(&handles->lock);
-    struct handle *handle = handles->stopped ? NULL : handles->buckets[(serial >> 2) % BUCKETS];
+    struct handle *handle =
+        handles->stopped ? NULL : handles->buckets[(serial >> RP_KIND_BITS) % BUCKETS];
     for (; handle; handle = handle->next) {
         if (handle->node.serial != serial || !(handle->node.attr->topics & topics))
             continue;

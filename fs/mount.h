@@ -5,6 +5,7 @@
 #ifndef REFPOINTFS_MOUNT_H
 #define REFPOINTFS_MOUNT_H
 
+#include "disk.h"
 #include "handle.h"
 #include "lane.h"
 #include "ops.h"
@@ -17,6 +18,7 @@ struct mount {
     struct lane *lane;
     struct waits *waits;
     struct handles *handles;
+    struct disks *disks;
     struct spool *spool;
 };
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -17,9 +18,22 @@
 #include "replace.h"
 #include "spool-ops.h"
 
+/* The kernel's own limit of reads ahead, 12, would be the limit of reads of a disk, too. */
+#define BACKGROUND_MAX 64
+
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
     return (struct handle *)(uintptr_t)fi->fh;
+}
+
+/* What is open is a file of a held disk, or (NULL) one of all the others. */
+static struct disk_file *disk_of(fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+    struct node node;
+
+    if (spool_is_inode(ino) || tree_node(&mount_of(req)->tree, ino, &node) < 0 || !node.attr->blob)
+        return NULL;
+    return (struct disk_file *)(uintptr_t)fi->fh;
 }
 
 /* ---- attributes ---- */
@@ -47,6 +61,9 @@ static void reply_attr(fuse_req_t req, const struct tree *tree, const struct nod
     struct stat st;
     int ret = tree_stat(tree, node, &st);
 
+    /* fstat(2) comes without its file. A name would have been looked up before, and not found. */
+    if (ret == -ENOENT && node->attr->blob)
+        ret = -ENODEV;
     if (ret < 0)
         fuse_reply_err(req, -ret);
     else
@@ -72,7 +89,7 @@ static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
         reply_attr(req, &mount->tree, &node);
         return;
     }
-    ret = handle_stat(handle_of(fi), &st);
+    ret = node.attr->blob ? disk_stat(disk_of(req, ino, fi), &st) : handle_stat(handle_of(fi), &st);
     if (ret < 0)
         fuse_reply_err(req, -ret);
     else
@@ -150,6 +167,10 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         ret = spool_ops_open(req, ino, fi);
     } else {
         ret = tree_node(&mount->tree, ino, &node);
+        if (ret == 0 && node.attr->blob) {
+            disk_open(mount->disks, req, &node, fi);
+            return;
+        }
         if (ret == 0)
             ret = mount_open(req, &node, fi);
     }
@@ -162,7 +183,11 @@ static void ops_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
                      struct fuse_file_info *fi)
 {
-    if (spool_is_inode(ino))
+    struct disk_file *disk = disk_of(req, ino, fi);
+
+    if (disk)
+        disk_read(disk, req, size, offset);
+    else if (spool_is_inode(ino))
         spool_ops_read(req, size, offset, fi);
     else
         handle_read(handle_of(fi), req, size, offset, fi->flags);
@@ -179,7 +204,7 @@ static void ops_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t s
 
 static void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    if (spool_is_inode(ino))
+    if (spool_is_inode(ino) || disk_of(req, ino, fi))
         fuse_reply_err(req, 0);
     else
         handle_check(handle_of(fi), req);
@@ -188,15 +213,16 @@ static void ops_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
     (void)datasync;
-    if (spool_is_inode(ino))
-        fuse_reply_err(req, 0);
-    else
-        handle_check(handle_of(fi), req);
+    ops_flush(req, ino, fi);
 }
 
 static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    if (spool_is_inode(ino))
+    struct disk_file *disk = disk_of(req, ino, fi);
+
+    if (disk)
+        disk_close(disk, req);
+    else if (spool_is_inode(ino))
         spool_ops_release(req, fi);
     else
         handle_close(handle_of(fi), req);
@@ -205,17 +231,52 @@ static void ops_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 static void ops_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
                      struct fuse_pollhandle *poll)
 {
-    if (spool_is_inode(ino))
+    if (spool_is_inode(ino)) {
         spool_ops_poll(req, poll);
-    else
+    } else if (disk_of(req, ino, fi)) {
+        if (poll)
+            fuse_pollhandle_destroy(poll);
+        fuse_reply_poll(req, POLLIN | POLLRDNORM);
+    } else {
         handle_poll(handle_of(fi), req, poll);
+    }
+}
+
+/* For a text as for any file without holes: were this left out, disks could not have it either. */
+static void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence,
+                      struct fuse_file_info *fi)
+{
+    struct disk_file *disk = disk_of(req, ino, fi);
+    struct stat st;
+    int ret;
+
+    if (disk) {
+        disk_seek(disk, req, offset, whence);
+        return;
+    }
+    ret = spool_is_inode(ino) ? spool_stat(mount_of(req)->spool, ino, &st)
+                              : handle_stat(handle_of(fi), &st);
+    if (ret == 0 && offset >= st.st_size)
+        ret = -ENXIO;
+    if (ret < 0)
+        fuse_reply_err(req, -ret);
+    else
+        fuse_reply_lseek(req, whence == SEEK_DATA ? offset : st.st_size);
 }
 
 /*
  * Left out altogether are only operations whose ENOSYS the kernel keeps to itself: extended
- * attributes (asked for once and never again), ioctl, locks, fallocate, copy_file_range, lseek.
+ * attributes (asked for once and never again), ioctl, locks, fallocate, copy_file_range.
  */
+static void ops_init(void *opaque, struct fuse_conn_info *conn)
+{
+    (void)opaque;
+    conn->max_background = BACKGROUND_MAX;
+    conn->congestion_threshold = BACKGROUND_MAX;
+}
+
 static const struct fuse_lowlevel_ops table = {
+    .init = ops_init,
     .lookup = names_lookup,
     .getattr = ops_getattr,
     .setattr = ops_setattr,
@@ -230,6 +291,7 @@ static const struct fuse_lowlevel_ops table = {
     .fsync = ops_fsync,
     .release = ops_release,
     .poll = ops_poll,
+    .lseek = ops_lseek,
     .create = replace_create,
     .unlink = replace_unlink,
     .rename = replace_rename,
@@ -270,9 +332,11 @@ struct mount *ops_new(const struct options *options)
         mount->waits = waits_new(&mount->tree, mount->answers);
     }
     mount->spool = spool_new();
-    if (mount->lane && mount->waits && mount->spool)
+    if (mount->lane && mount->waits && mount->spool) {
         mount->handles = handles_new(&mount->tree, mount->lane, mount->waits);
-    if (!mount->handles) {
+        mount->disks = disks_new(&mount->tree, mount->lane, mount->answers);
+    }
+    if (!mount->handles || !mount->disks) {
         ops_free(mount);
         return NULL;
     }
@@ -302,6 +366,8 @@ void ops_drain(struct mount *mount)
 {
     lane_free(mount->lane);
     mount->lane = NULL;
+    disks_free(mount->disks);
+    mount->disks = NULL;
 }
 
 void ops_free(struct mount *mount)

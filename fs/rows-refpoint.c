@@ -121,6 +121,7 @@ static const struct attr rows[] = {
      .topics = TOPIC_HOLD,
      .show = show_hold,
      .store = &store_hold},
+    {.path = "disks", .mode = S_IFDIR | 0555, .each = &class_disk},
     {.path = "job", .mode = S_IFDIR | 0755, .flags = ATTR_JOB_TIME},
     JOB_ROWS("job/"),
 };

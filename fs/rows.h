@@ -8,7 +8,7 @@
 
 #include "tree.h"
 
-extern const struct class class_root, class_vm, class_refpoint, class_job;
+extern const struct class class_root, class_vm, class_refpoint, class_job, class_disk;
 
 /* ---- the files of a job: in jobs/<id>/ and in the job/ of whatever can be exported ---- */
 

@@ -18,24 +18,28 @@
 #define ROW_MASK ((1u << ROW_BITS) - 1)
 
 /*
- * Offsets in a listing: 1 "." and 2 "..", then OFFSET_ROWS + row, then OFFSET_CHILDREN + serial.
- * As serials ascend and are never used twice, such an offset stays right whatever comes and goes.
+ * Offsets in a listing: 1 "." and 2 "..", then OFFSET_ROWS + row, then of live objects the inode
+ * number. As serials ascend and are never used twice, such an offset stays right whatever comes and
+ * goes.
  */
-#define OFFSET_ROWS     3
-#define OFFSET_CHILDREN 256
+#define OFFSET_ROWS 3
 
-_Static_assert(OFFSET_ROWS + CLASS_ROWS_MAX < OFFSET_CHILDREN, "rows fit below the children");
+_Static_assert(OFFSET_ROWS + CLASS_ROWS_MAX < 1 << ROW_BITS, "rows fit below live objects");
 _Static_assert(CLASS_ROWS_MAX <= ROW_MASK, "rows fit into an inode number");
 
 /* Waiting for a list from libvirt is worth it for so long; then what is known will do. */
 #define REFRESH_TIMEOUT_MS 500
 
 static const struct class *const classes[] = {
-    [KIND_SERVICE] = &class_root,
-    [KIND_VM] = &class_vm,
-    [KIND_REFPOINT] = &class_refpoint,
-    [KIND_JOB] = &class_job,
+    [KIND_SERVICE] = &class_root, [KIND_VM] = &class_vm,     [KIND_REFPOINT] = &class_refpoint,
+    [KIND_JOB] = &class_job,      [KIND_DISK] = &class_disk,
 };
+
+#define KINDS (sizeof classes / sizeof classes[0])
+
+/* For attributes of what does not change but may end: how long a program goes on with what the
+ * kernel has of a disk that is not held any more. */
+#define BLOB_ATTR_TIMEOUT_S 0.1
 
 const struct class *tree_class(enum rp_kind kind)
 {
@@ -72,12 +76,12 @@ static struct node node_at(const struct tree *tree, uint64_t serial, const struc
 int tree_node(const struct tree *tree, uint64_t inode, struct node *ret_node)
 {
     uint64_t serial = inode >> ROW_BITS;
-    const struct class *class = classes[rp_serial_kind(serial)];
+    enum rp_kind kind = rp_serial_kind(serial);
     size_t row = inode & ROW_MASK;
 
-    if (row < 1 || row > class->count)
+    if (kind >= KINDS || row < 1 || row > classes[kind]->count)
         return -ENOENT;
-    *ret_node = node_at(tree, serial, &class->attrs[row - 1]);
+    *ret_node = node_at(tree, serial, &classes[kind]->attrs[row - 1]);
     return 0;
 }
 
@@ -112,16 +116,43 @@ uint64_t tree_parent_inode(const struct node *node)
     return 1;
 }
 
+/* The row of a flat class whose path the name ends in, with something before it; or NULL. */
+static const struct attr *row_by_suffix(const struct class *class, const char *name,
+                                        size_t *ret_length)
+{
+    size_t length = strlen(name);
+
+    for (size_t i = 0; i < class->count; i++) {
+        size_t suffix = strlen(class->attrs[i].path);
+
+        if (length <= suffix || strcmp(name + length - suffix, class->attrs[i].path) != 0)
+            continue;
+        *ret_length = length - suffix;
+        return &class->attrs[i];
+    }
+    return NULL;
+}
+
 static int lookup_child(const struct tree *tree, const struct node *dir, const char *name,
                         struct node *ret_node)
 {
     const struct class *class = dir->attr->each;
+    const struct attr *attr = &class->attrs[0];
+    char object[RP_NAME_SIZE];
+    size_t length = strlen(name);
     uint64_t serial;
-    int ret = backend_child(tree->backend, dir->serial, class->kind, name, &serial);
+    int ret;
 
+    if (class->is_flat)
+        attr = row_by_suffix(class, name, &length);
+    if (!attr)
+        return -ENOENT;
+    memcpy(object, name, length);
+    object[length] = '\0';
+    ret = backend_child(tree->backend, dir->serial, class->kind, object, &serial);
     if (ret < 0)
         return ret;
-    *ret_node = node_at(tree, serial, &class->attrs[0]);
+    *ret_node = node_at(tree, serial, attr);
     return 0;
 }
 
@@ -214,8 +245,8 @@ int tree_stat_sizeless(const struct tree *tree, const struct node *node, struct 
 
     if (ret < 0)
         return ret;
-    if ((st.st_mode & 0222) && tree->options->has_group) {
-        st.st_mode |= 0020;
+    if (tree->options->has_group && ((st.st_mode & 0222) || !(st.st_mode & 0004))) {
+        st.st_mode |= (st.st_mode & 0600) >> 3;
         st.st_gid = tree->options->group;
     }
     st.st_atim = st.st_ctim = st.st_mtim;
@@ -229,32 +260,51 @@ void tree_set_size(struct stat *st, size_t length)
     st->st_blocks = (blkcnt_t)((length + 511) / 512);
 }
 
+static int measure(const struct node *node, struct stat *st)
+{
+    struct disk_info info;
+    int ret = backend_disk_info(node->backend, node->serial, &info, NULL);
+
+    return ret < 0 ? ret : node->attr->blob->measure(&info, st);
+}
+
+static int render_size(const struct node *node, struct stat *st)
+{
+    size_t length;
+    char *text;
+    int ret = tree_render(node, &text, &length, NULL);
+
+    if (ret == 0) {
+        tree_set_size(st, length);
+        free(text);
+    }
+    /* A text that cannot be had just now must not make its name vanish from `ls -l`. */
+    return ret == -ENOENT || ret == -ENOMEM ? ret : 0;
+}
+
 int tree_stat(const struct tree *tree, const struct node *node, struct stat *ret_stat)
 {
     struct stat st;
-    char *text;
-    size_t length;
     int ret = tree_stat_sizeless(tree, node, &st);
 
-    if (ret < 0)
-        return ret;
-    if (!tree_is_dir(node) && !(node->attr->flags & ATTR_WAIT)) {
-        ret = tree_render(node, &text, &length, NULL);
-        /* A text that cannot be had just now must not make its name vanish from `ls -l`. */
-        if (ret == -ENOENT || ret == -ENOMEM)
-            return ret;
-        if (ret == 0) {
-            tree_set_size(&st, length);
-            free(text);
-        }
-    }
-    *ret_stat = st;
-    return 0;
+    if (ret == 0 && node->attr->blob)
+        ret = measure(node, &st);
+    else if (ret == 0 && !tree_is_dir(node) && !(node->attr->flags & ATTR_WAIT))
+        ret = render_size(node, &st);
+    if (ret == 0)
+        *ret_stat = st;
+    return ret;
 }
 
 struct policy tree_policy(const struct node *node)
 {
-    return (struct policy){.direct_io = !tree_is_dir(node)};
+    bool blob = node->attr->blob != NULL;
+
+    return (struct policy){
+        .attr_timeout = blob ? BLOB_ATTR_TIMEOUT_S : 0,
+        .direct_io = !tree_is_dir(node) && !blob,
+        .keep_cache = blob,
+    };
 }
 
 void tree_describe(const struct node *node, char *buffer, size_t size)
@@ -263,8 +313,8 @@ void tree_describe(const struct node *node, char *buffer, size_t size)
 
     if (node->serial != 0 && backend_stat(node->backend, node->serial, &object) < 0)
         snprintf(object.name, sizeof object.name, "(gone)");
-    snprintf(buffer, size, "%s%s%s", object.name, *object.name && *node->attr->path ? "/" : "",
-             node->attr->path);
+    bool joined = *object.name && *node->attr->path && !node->class->is_flat;
+    snprintf(buffer, size, "%s%s%s", object.name, joined ? "/" : "", node->attr->path);
 }
 
 static bool list_dots(const struct node *dir, off_t offset, tree_entry_function *entry,
@@ -292,11 +342,34 @@ static bool list_rows(const struct tree *tree, const struct node *dir, off_t off
     return true;
 }
 
+/* The files of an object of a flat class, or its directory. False when the listing is full. */
+static bool list_object(const struct tree *tree, const struct class *class,
+                        const struct child *child, off_t offset, tree_entry_function *entry,
+                        void *opaque)
+{
+    size_t count = class->is_flat ? class->count : 1;
+    char name[2 * RP_NAME_SIZE];
+    struct stat st;
+
+    for (size_t i = 0; i < count; i++) {
+        struct node node = node_at(tree, child->serial, &class->attrs[i]);
+        off_t here = (off_t)tree_inode(&node);
+
+        if (here <= offset || (node.attr->blob && measure(&node, &st) < 0))
+            continue;
+        snprintf(name, sizeof name, "%s%s", child->name, node.attr->path);
+        if (!entry(opaque, name, tree_inode(&node), node.attr->mode, here))
+            return false;
+    }
+    return true;
+}
+
 static void list_children(const struct tree *tree, const struct node *dir, off_t offset,
                           tree_entry_function *entry, void *opaque)
 {
     const struct class *class = dir->attr->each;
-    uint64_t after = offset > OFFSET_CHILDREN ? (uint64_t)(offset - OFFSET_CHILDREN) : 0;
+    /* Of the object that was listed last there may be more. */
+    uint64_t last = (uint64_t)offset >> ROW_BITS, after = last > 0 ? last - 1 : 0;
     struct child children[32];
     size_t n;
 
@@ -304,10 +377,8 @@ static void list_children(const struct tree *tree, const struct node *dir, off_t
         n = backend_children(tree->backend, dir->serial, class->kind, after, children,
                              sizeof children / sizeof children[0]);
         for (size_t i = 0; i < n; i++) {
-            struct node node = node_at(tree, children[i].serial, &class->attrs[0]);
             after = children[i].serial;
-            if (!entry(opaque, children[i].name, tree_inode(&node), class->attrs[0].mode,
-                       (off_t)(OFFSET_CHILDREN + after)))
+            if (!list_object(tree, class, &children[i], offset, entry, opaque))
                 return;
         }
     } while (n > 0);

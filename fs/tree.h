@@ -3,7 +3,7 @@
  * The tree: tables of rows, and what inode numbers, lookup, listing and stat make of them. The
  * engine knows rows and objects, never what a file means; a new file is a new row (rows.h).
  *
- * inode = serial << 8 | (row + 1): an object's serial (backend.h; its low two bits name the class)
+ * inode = serial << 8 | (row + 1): an object's serial (backend.h; its low bits name the class)
  * and the row in the class's table. Nothing is allocated for a name that was looked up and nothing
  * has to be forgotten; row 0 of the service is inode 1, FUSE's root.
  *
@@ -62,6 +62,13 @@ struct store {
     void (*refused)(const struct node *node, const struct rp_error *e);
 };
 
+/* A file of a held disk: not printed as a whole but read in place, however large it is (disk.h). */
+struct blob {
+    bool is_data; /* the disk's bytes; else the text of its map */
+    /* Fills in size and blocks. -ENOENT: they are not known yet, and so there is no such file. */
+    int (*measure)(const struct disk_info *info, struct stat *st);
+};
+
 enum attr_flags {
     ATTR_HIDDEN = 1, /* found by lookup, not listed */
     ATTR_WAIT = 2,   /* a read is answered when the job has ended (wait.c); shows as size 0 */
@@ -72,14 +79,17 @@ enum attr_flags {
     ATTR_JOB_TIME = 4,
 };
 
-/* One row = one name in a directory of this class. show exists iff mode & 0444 on a file. */
+/* One row = one name in a directory of this class. show, or else blob, exists iff mode & 0444 on a
+ * file. */
 struct attr {
-    const char *path; /* "" the object's directory itself, "export", "job/status" */
-    mode_t mode;      /* with its type; what the row gives before -o group= */
-    unsigned topics;  /* enum topic: what makes poll() report POLLPRI; 0 = never */
-    unsigned flags;   /* enum attr_flags */
+    /* "" the object's directory itself, "export", "job/status"; of a flat class ".img" */
+    const char *path;
+    mode_t mode;     /* with its type; what the row gives before -o group= */
+    unsigned topics; /* enum topic: what makes poll() report POLLPRI; 0 = never */
+    unsigned flags;  /* enum attr_flags */
     /* Prints a snapshot, never waits. */
     int (*show)(const struct node *node, FILE *out, struct rp_error *e);
+    const struct blob *blob;   /* instead of show */
     const struct store *store; /* exists iff mode & 0222 on a file */
     /* A directory whose entries are live objects of this class; it has no rows below it. */
     const struct class *each;
@@ -100,6 +110,9 @@ struct class
     enum rp_kind kind;
     size_t count;
     const struct attr *attrs; /* attrs[0] is the directory itself, path "" */
+    /* Its objects have no directories. Each row is a file in the directory that lists them, by the
+     * object's name with the row's path behind it. */
+    bool is_flat;
 };
 
 struct tree {
@@ -112,7 +125,7 @@ struct tree {
 
 void tree_init(struct tree *tree, const struct options *options);
 
-/* The four classes by kind, for what walks all tables. */
+/* The classes by kind, for what walks all tables. */
 const struct class *tree_class(enum rp_kind kind);
 
 uint64_t tree_inode(const struct node *node);
@@ -154,12 +167,15 @@ int tree_stat(const struct tree *tree, const struct node *node, struct stat *ret
 void tree_set_size(struct stat *st, size_t length);
 
 /*
- * How the kernel may treat the file; the one place where that is chosen. Nothing is kept yet:
- * every look at a file sees it as it is now, and its size is exact.
+ * How the kernel may treat the file; the one place where that is chosen. Every look at a file sees
+ * it as it is now, and its size is exact. Only what a held disk reads as is kept: it does not
+ * change, and held again, it is another inode. Whether it is still held, the kernel asks again at
+ * every read that comes later than the attributes' timeout, even of what it has kept.
  */
 struct policy {
     double entry_timeout, attr_timeout; /* seconds */
-    bool direct_io; /* no page cache: reads can be interrupted and O_NONBLOCK arrives */
+    bool direct_io;  /* no page cache: reads can be interrupted and O_NONBLOCK arrives */
+    bool keep_cache; /* what other openers have read is still true */
 };
 struct policy tree_policy(const struct node *node);
 

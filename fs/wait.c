@@ -44,8 +44,8 @@ struct waits {
 
 static struct group **bucket_of(struct waits *waits, uint64_t serial)
 {
-    /* The low two bits say the kind, and here it is nearly always a job. */
-    return &waits->buckets[(serial >> 2) % BUCKETS];
+    /* The low bits say the kind, and here it is nearly always a job. */
+    return &waits->buckets[(serial >> RP_KIND_BITS) % BUCKETS];
 }
 
 static struct group **find_locked(struct waits *waits, uint64_t serial)

@@ -12,6 +12,8 @@
  *                   stale=1, a refresh
  *   check_ms=N      how long the check of a text takes (0)
  *   stale=1         lists are always older than a second
+ *   read_ms=N       how long a read takes in the first MiB of a held disk (0)
+ *   unmapped=1      what changed on a held disk never becomes known
  *   open=NUMBER     backend_open() fails with that result
  *   connected=0     service/info says that there is no connection
  *
@@ -28,6 +30,9 @@
  *   /late-NUMBER                         refused with it only when the whole text is judged
  *   /result-NUMBER                       the job ends with that result
  *   /ms-N                                the job takes that long
+ *
+ * A held reference point has one disk, vda, of DISK_BYTES: each eight bytes of its data are their
+ * own offset; the second and the third MiB read as zeros.
  *
  * Settings are parsed and printed by the backend's own settings.c.
  *
@@ -48,6 +53,12 @@
 #define JOB_BYTES       (UINT64_C(1) << 30)
 #define NAME_MAX_LENGTH 200
 
+#define MIB        (UINT64_C(1) << 20)
+#define DISK_BYTES (4 * MIB + 512)
+#define HOLE_BYTES MIB
+#define HOLE_END   (3 * MIB)
+#define DISK_MAP   "0 1048576 data\n2097152 65536 zero\n3145728 1049088 data\n"
+
 struct list {
     uint64_t *serials;
     size_t count, room;
@@ -59,7 +70,7 @@ struct object {
     char name[RP_NAME_SIZE];
     struct timespec changed;
     bool gone;
-    struct list children;         /* of a VM: reference points */
+    struct list children;         /* of a VM: reference points; of one that is held: its disk */
     struct rp_error verb_refusal; /* of a VM: mkdir's and create's */
     int creating;                 /* of a VM: texts for create in hand; lists wait for them */
 
@@ -93,18 +104,25 @@ struct backend {
     struct backend_events events;
     char *uri, *state_dir, *run_dir, *scratch_dir;
     struct timespec started;
-    uint64_t slow_ms, check_ms, job_ms;
-    bool stale, connected;
+    uint64_t slow_ms, check_ms, job_ms, read_ms;
+    bool stale, connected, unmapped;
 
     /* Protects everything below. */
     pthread_mutex_t lock;
     pthread_cond_t wake, created;
     bool closing;
     pthread_t clock;
-    struct object **objects; /* by serial >> 2; [0] is unused */
+    struct object **objects; /* by serial >> RP_KIND_BITS; [0] is unused */
     size_t nobjects, room;
     struct list vms, jobs;
     uint64_t last_job_id;
+    struct disk_read *reads; /* that pretend to be slow */
+};
+
+/* One opening of a held disk. */
+struct disk {
+    struct backend *backend;
+    uint64_t serial;
 };
 
 /* ---- small things ---- */
@@ -194,7 +212,7 @@ static void list_remove(struct list *list, uint64_t serial)
 
 static struct object *find_locked(struct backend *backend, uint64_t serial)
 {
-    uint64_t index = serial >> 2;
+    uint64_t index = serial >> RP_KIND_BITS;
 
     if (index == 0 || index >= backend->nobjects || backend->objects[index]->serial != serial ||
         backend->objects[index]->gone)
@@ -213,7 +231,7 @@ static struct list *children_locked(struct backend *backend, uint64_t parent, en
 
     if (parent == 0)
         return kind == KIND_VM ? &backend->vms : kind == KIND_JOB ? &backend->jobs : NULL;
-    object = kind == KIND_REFPOINT ? find_locked(backend, parent) : NULL;
+    object = kind == KIND_REFPOINT || kind == KIND_DISK ? find_locked(backend, parent) : NULL;
     return object ? &object->children : NULL;
 }
 
@@ -228,7 +246,7 @@ static struct object *add_locked(struct backend *backend, uint64_t parent, enum 
     }
     if (!object || !backend->objects)
         abort();
-    object->serial = (uint64_t)backend->nobjects << 2 | kind;
+    object->serial = (uint64_t)backend->nobjects << RP_KIND_BITS | kind;
     object->parent = parent;
     object->changed = now_wall();
     snprintf(object->name, sizeof object->name, "%s", name);
@@ -248,6 +266,19 @@ static struct object *child_locked(struct backend *backend, uint64_t parent, enu
             return object;
     }
     return NULL;
+}
+
+static void set_held_locked(struct backend *backend, struct object *refpoint, bool held)
+{
+    if (refpoint->held == held)
+        return;
+    refpoint->held = held;
+    if (held)
+        add_locked(backend, refpoint->serial, KIND_DISK, "vda");
+    while (!held && refpoint->children.count > 0) {
+        find_locked(backend, refpoint->children.serials[0])->gone = true;
+        list_remove(&refpoint->children, refpoint->children.serials[0]);
+    }
 }
 
 /* ---- jobs, moved by the clock ---- */
@@ -287,7 +318,7 @@ static void end_job_locked(struct backend *backend, struct object *job, enum job
     job->result = result;
     job->ended = job->changed = now_wall();
     if (owner && state == JOB_COMPLETED) {
-        owner->held = owner->held && job->keep_hold;
+        set_held_locked(backend, owner, owner->held && job->keep_hold);
         free(owner->last_export);
         owner->last_export = copy(job->directory);
     }
@@ -343,11 +374,31 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
             continue;
         *ret_busy = true;
         if (now_ms() >= object->hold_ends_ms && !active_job_locked(backend, object->serial)) {
-            object->held = false;
+            set_held_locked(backend, object, false);
             add_event(events, &n, object->serial, TOPIC_HOLD | TOPIC_INFO);
         }
     }
     return n;
+}
+
+/* Reads whose time has come, or whose disk has gone, off the list. */
+static struct disk_read *take_reads_locked(struct backend *backend)
+{
+    struct disk_read **link = &backend->reads, *due = NULL;
+
+    while (*link) {
+        struct disk_read *read = *link;
+        const struct disk *disk = read->owner;
+
+        if (now_ms() < *(long long *)read->buffer && find_locked(backend, disk->serial)) {
+            link = &read->next;
+            continue;
+        }
+        *link = read->next;
+        read->next = due;
+        due = read;
+    }
+    return due;
 }
 
 static void wait_for_tick_locked(struct backend *backend, bool busy)
@@ -360,6 +411,41 @@ static void wait_for_tick_locked(struct backend *backend, bool busy)
         pthread_cond_wait(&backend->wake, &backend->lock);
 }
 
+static bool is_in_hole(uint64_t offset)
+{
+    return offset >= HOLE_BYTES && offset < HOLE_END;
+}
+
+static void fill(const struct disk_read *read)
+{
+    unsigned char *bytes = read->buffer;
+
+    for (size_t i = 0; i < read->length; i++) {
+        uint64_t at = read->offset + i, word = at & ~UINT64_C(7);
+        bytes[i] = is_in_hole(at) ? 0 : (unsigned char)(word >> 8 * (at & 7));
+    }
+}
+
+static void answer_read(struct backend *backend, struct disk_read *read)
+{
+    const struct disk *disk = read->owner;
+    struct child object;
+    bool gone = backend_stat(backend, disk->serial, &object) < 0;
+
+    if (!gone)
+        fill(read);
+    read->done(read, gone ? ENODEV : 0);
+}
+
+static void answer_reads(struct backend *backend, struct disk_read *reads)
+{
+    while (reads) {
+        struct disk_read *read = reads;
+        reads = read->next;
+        answer_read(backend, read);
+    }
+}
+
 static void *run_clock(void *opaque)
 {
     struct backend *backend = opaque;
@@ -369,14 +455,16 @@ static void *run_clock(void *opaque)
     pthread_mutex_lock(&backend->lock);
     while (!backend->closing) {
         size_t n = tick_locked(backend, events, &busy);
-        if (n > 0) {
+        struct disk_read *reads = take_reads_locked(backend);
+        if (n > 0 || reads) {
             pthread_mutex_unlock(&backend->lock);
+            answer_reads(backend, reads);
             for (size_t i = 0; i < n; i++)
                 send(backend, events[i].serial, events[i].topics);
             pthread_mutex_lock(&backend->lock);
         }
         if (!backend->closing)
-            wait_for_tick_locked(backend, busy);
+            wait_for_tick_locked(backend, busy || backend->reads);
     }
     pthread_mutex_unlock(&backend->lock);
     return NULL;
@@ -414,6 +502,8 @@ static void use_options(struct backend *backend, const struct backend_options *o
     backend->slow_ms = uri_number(backend->uri, "slow_ms", 0);
     backend->check_ms = uri_number(backend->uri, "check_ms", 0);
     backend->job_ms = uri_number(backend->uri, "job_ms", 200);
+    backend->read_ms = uri_number(backend->uri, "read_ms", 0);
+    backend->unmapped = uri_number(backend->uri, "unmapped", 0);
     backend->stale = uri_number(backend->uri, "stale", 0);
     backend->connected = uri_number(backend->uri, "connected", 1);
 }
@@ -900,6 +990,7 @@ static void vanish_locked(struct backend *backend, struct object *vm, struct eve
     for (size_t i = 0; i < vm->children.count; i++) {
         struct object *refpoint = find_locked(backend, vm->children.serials[i]);
         add_event(events, n, refpoint->serial, TOPIC_GONE);
+        set_held_locked(backend, refpoint, false);
         refpoint->gone = true;
     }
     vm->children.count = 0;
@@ -946,7 +1037,7 @@ static int create_locked(struct backend *backend, struct object *vm, const char 
     if (ret < 0)
         return ret;
     struct object *refpoint = add_locked(backend, vm->serial, KIND_REFPOINT, name);
-    refpoint->held = true;
+    set_held_locked(backend, refpoint, true);
     refpoint->hold_ends_ms =
         now_ms() +
         1000LL * (long long)(hold_seconds ? hold_seconds : backend->options.hold_seconds);
@@ -1086,6 +1177,7 @@ static int delete_locked(struct backend *backend, struct object *refpoint, struc
         return rp_fail(e, result, "the name asks for a refusal");
     if (job && is_active(job))
         return rp_fail(e, RESULT_IN_USE, "its job %" PRIu64 " runs", job->id);
+    set_held_locked(backend, refpoint, false);
     refpoint->gone = true;
     if (vm)
         list_remove(&vm->children, refpoint->serial);
@@ -1128,12 +1220,109 @@ int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_e
         ret = rp_fail(e, RESULT_IN_USE, "its job %" PRIu64 " runs", job->id);
     } else {
         was_held = object->held;
-        object->held = false;
+        set_held_locked(backend, object, false);
     }
     pthread_mutex_unlock(&backend->lock);
     if (was_held)
         send(backend, refpoint, TOPIC_HOLD | TOPIC_INFO);
     return ret;
+}
+
+/* ---- disks of held reference points ---- */
+
+int backend_disk_info(struct backend *backend, uint64_t serial, struct disk_info *ret_info,
+                      struct rp_error *e)
+{
+    struct child object;
+
+    if (rp_serial_kind(serial) != KIND_DISK || backend_stat(backend, serial, &object) < 0)
+        return no_object(e);
+    *ret_info = (struct disk_info){
+        .size_bytes = DISK_BYTES,
+        .has_data_bytes = true,
+        .data_bytes = DISK_BYTES - (HOLE_END - HOLE_BYTES),
+        .has_map = !backend->unmapped,
+        .map_bytes = strlen(DISK_MAP),
+    };
+    return 0;
+}
+
+int backend_disk_open(struct backend *backend, uint64_t serial, bool data, struct disk **ret_disk,
+                      struct rp_error *e)
+{
+    struct child object;
+    struct disk *disk;
+
+    (void)data;
+    if (backend_stat(backend, serial, &object) < 0)
+        return rp_fail_errno(e, ENODEV, "the disk is not held any more");
+    disk = calloc(1, sizeof *disk);
+    if (!disk)
+        return rp_fail_memory(e);
+    disk->backend = backend;
+    disk->serial = serial;
+    *ret_disk = disk;
+    return 0;
+}
+
+void backend_disk_close(struct disk *disk, bool data)
+{
+    (void)data;
+    free(disk);
+}
+
+int backend_disk_look(struct disk *disk, struct disk_info *ret_info)
+{
+    return backend_disk_info(disk->backend, disk->serial, ret_info, NULL) < 0 ? -ENODEV : 0;
+}
+
+void backend_disk_read(struct disk *disk, struct disk_read *read)
+{
+    struct backend *backend = disk->backend;
+
+    read->owner = disk;
+    if (backend->read_ms == 0 || read->offset >= MIB || read->length < sizeof(long long)) {
+        answer_read(backend, read);
+        return;
+    }
+    /* The time stands where the data will. */
+    *(long long *)read->buffer = now_ms() + (long long)backend->read_ms;
+    pthread_mutex_lock(&backend->lock);
+    read->next = backend->reads;
+    backend->reads = read;
+    pthread_cond_signal(&backend->wake);
+    pthread_mutex_unlock(&backend->lock);
+}
+
+int backend_disk_seek(struct disk *disk, uint64_t offset, bool hole, uint64_t *ret_offset,
+                      struct rp_error *e)
+{
+    struct disk_info info;
+
+    if (backend_disk_look(disk, &info) < 0)
+        return rp_fail_errno(e, ENODEV, "the disk is not held any more");
+    if (offset >= DISK_BYTES)
+        return rp_fail_errno(e, ENXIO, "there is nothing behind the end");
+    if (hole)
+        *ret_offset = is_in_hole(offset) ? offset : offset < HOLE_BYTES ? HOLE_BYTES : DISK_BYTES;
+    else
+        *ret_offset = is_in_hole(offset) ? HOLE_END : offset;
+    return 0;
+}
+
+int backend_disk_print_map(struct disk *disk, uint64_t offset, char *buffer, size_t size,
+                           size_t *ret_length)
+{
+    size_t length = strlen(DISK_MAP);
+    struct disk_info info;
+
+    if (backend_disk_look(disk, &info) < 0)
+        return -ENODEV;
+    length = offset < length ? length - offset : 0;
+    length = length < size ? length : size;
+    memcpy(buffer, DISK_MAP + (length ? offset : 0), length);
+    *ret_length = length;
+    return 0;
 }
 
 /* ---- exports ---- */

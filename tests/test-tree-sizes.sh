@@ -16,7 +16,8 @@ while read -r size blocks file; do
     # shellcheck disable=SC2002
     found=$(cat "$file" | wc -c)
     assert_equal "$found" "$size" "size of $file"
-    assert_equal $(((found + 511) / 512)) "$blocks" "blocks of $file"
+    # A disk has holes.
+    [[ $file == *.img ]] || assert_equal $(((found + 511) / 512)) "$blocks" "blocks of $file"
     seen=$((seen + 1))
 done < <(find "$MNT/vms" "$MNT/service" "$MNT/jobs" -type f -exec stat -c '%s %b %n' {} +)
 [ $seen -gt 100 ] || fail "only $seen files"

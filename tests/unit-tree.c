@@ -34,7 +34,8 @@ static void no_event(void *opaque, uint64_t serial, unsigned topics)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
-    struct backend_options options = {.uri = "fake:///?vms=40&refpoints=3", .jobs = 4};
+    struct backend_options options = {
+        .uri = "fake:///?vms=40&refpoints=3", .jobs = 4, .hold_seconds = 600};
     struct backend_events events = {.changed = no_event};
 
     assert_non_null(f);
@@ -55,7 +56,7 @@ static int tear_down(void **state)
 
 static void for_each_row(void (*check)(const struct class *class, const struct attr *attr))
 {
-    for (int kind = KIND_SERVICE; kind <= KIND_JOB; kind++) {
+    for (int kind = KIND_SERVICE; kind <= KIND_DISK; kind++) {
         const struct class *class = tree_class((enum rp_kind)kind);
         assert_int_equal(class->kind, kind);
         assert_in_range(class->count, 1, CLASS_ROWS_MAX);
@@ -70,6 +71,8 @@ static void check_functions(const struct class *class, const struct attr *attr)
 {
     if (S_ISDIR(attr->mode)) {
         assert_null(attr->show);
+        assert_null(attr->blob);
+        assert_false(class->is_flat);
         assert_null(attr->store);
         const struct node dir = {.class = class, .attr = attr};
         assert_int_equal(attr->make != NULL || tree_has_stores(&dir), (attr->mode & 0222) != 0);
@@ -77,11 +80,12 @@ static void check_functions(const struct class *class, const struct attr *attr)
         assert_true(attr->each || !attr->make);
     } else {
         assert_true(S_ISREG(attr->mode));
-        assert_int_equal(attr->show != NULL, (attr->mode & 0444) != 0);
+        assert_int_equal(attr->show || attr->blob, (attr->mode & 0444) != 0);
+        assert_false(attr->show && attr->blob);
         assert_int_equal(attr->store != NULL, (attr->mode & 0222) != 0);
         assert_null(attr->each);
         assert_true(*attr->path);
-        assert_true(attr != &class->attrs[0]);
+        assert_true(attr != &class->attrs[0] || class->is_flat);
     }
 }
 
@@ -107,10 +111,11 @@ static void test_stores_can_check_and_commit(void **state)
     for_each_row(check_store);
 }
 
+/* By everybody; but for the guest's own data, by its owner. */
 static void check_listed_readable(const struct class *class, const struct attr *attr)
 {
     (void)class;
-    assert_int_equal(attr->mode & 0444, 0444);
+    assert_int_equal(attr->mode & 0444, attr->blob ? 0400 : 0444);
     if (attr->flags & ATTR_WAIT)
         assert_true(attr->flags & ATTR_HIDDEN);
 }
@@ -135,9 +140,13 @@ static void check_parent(const struct class *class, const struct attr *attr)
     const char *slash = strrchr(attr->path, '/');
     const struct attr *parent = row_of(class, attr->path, slash ? (size_t)(slash - attr->path) : 0);
 
-    assert_non_null(parent);
-    assert_true(S_ISDIR(parent->mode));
-    assert_null(parent->each);
+    if (class->is_flat) {
+        assert_null(slash);
+    } else {
+        assert_non_null(parent);
+        assert_true(S_ISDIR(parent->mode));
+        assert_null(parent->each);
+    }
     assert_ptr_equal(row_of(class, attr->path, strlen(attr->path)), attr);
 }
 
@@ -336,6 +345,43 @@ static void test_a_listing_survives_what_goes_meanwhile(void **state)
     assert_string_equal(seen.names[4], "r3");
 }
 
+/* A disk has no directory: its files stand where it is listed, by its name and theirs. */
+static void test_files_of_a_flat_class_stand_beside_each_other(void **state)
+{
+    struct fixture *f = *state;
+    struct node vm = walk(f, "vms/vm9"), dir, image, map, node;
+    struct seen seen = {.stop_after = 3}; /* ., .., vda.img */
+    struct stat st;
+    uint64_t serial;
+
+    assert_int_equal(
+        backend_refpoint_create(f->tree.backend, vm.serial, "held", NULL, &serial, NULL), 0);
+    dir = walk(f, "vms/vm9/refpoints/held/disks");
+    image = walk(f, "vms/vm9/refpoints/held/disks/vda.img");
+    map = walk(f, "vms/vm9/refpoints/held/disks/vda.map");
+    assert_int_equal(image.serial, map.serial);
+    assert_int_equal(rp_serial_kind(image.serial), KIND_DISK);
+    assert_int_equal(tree_lookup(&f->tree, &dir, "vda", &node), -ENOENT);
+    assert_int_equal(tree_lookup(&f->tree, &dir, ".img", &node), -ENOENT);
+    assert_int_equal(tree_lookup(&f->tree, &dir, "vdb.img", &node), -ENOENT);
+    assert_int_equal(tree_stat(&f->tree, &image, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0400);
+    assert_int_equal(st.st_size, (4 << 20) + 512);
+    assert_int_equal(st.st_blocks, (2 << 20) / 512 + 1);
+
+    tree_list(&f->tree, &dir, 0, see, &seen);
+    seen.stop_after = 0;
+    tree_list(&f->tree, &dir, seen.last, see, &seen);
+    assert_int_equal(seen.count, 4);
+    assert_string_equal(seen.names[2], "vda.img");
+    assert_string_equal(seen.names[3], "vda.map");
+
+    /* Held again, it is another file. */
+    assert_int_equal(backend_hold_release(f->tree.backend, serial, NULL), 0);
+    assert_int_equal(tree_stat(&f->tree, &image, &st), -ENOENT);
+    assert_int_equal(tree_lookup(&f->tree, &dir, "vda.img", &node), -ENOENT);
+}
+
 static void test_what_has_gone_answers_enoent(void **state)
 {
     struct fixture *f = *state;
@@ -349,9 +395,10 @@ static void test_what_has_gone_answers_enoent(void **state)
     assert_int_equal(tree_list(&f->tree, &dir, 0, see, &seen), -ENOENT);
 }
 
-static void test_a_group_may_write_what_can_be_written(void **state)
+static void test_a_group_may_do_what_the_owner_may(void **state)
 {
     struct fixture *f = *state;
+    uint64_t serial;
     struct node file = walk(f, "vms/vm1/refpoints/r2/hold"), other = walk(f, "README");
     struct stat st;
 
@@ -363,6 +410,13 @@ static void test_a_group_may_write_what_can_be_written(void **state)
     assert_int_equal(tree_stat(&f->tree, &other, &st), 0);
     assert_int_equal(st.st_mode & 07777, 0444);
     assert_int_not_equal(st.st_gid, 4711);
+    assert_int_equal(backend_refpoint_create(f->tree.backend, walk(f, "vms/vm8").serial, "held",
+                                             NULL, &serial, NULL),
+                     0);
+    file = walk(f, "vms/vm8/refpoints/held/disks/vda.img");
+    assert_int_equal(tree_stat(&f->tree, &file, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0440);
+    assert_int_equal(st.st_gid, 4711);
     f->options.has_group = false;
 }
 
@@ -435,8 +489,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_wait_is_found_but_not_listed),
         cmocka_unit_test(test_a_listing_goes_on_where_it_stopped),
         cmocka_unit_test(test_a_listing_survives_what_goes_meanwhile),
+        cmocka_unit_test(test_files_of_a_flat_class_stand_beside_each_other),
         cmocka_unit_test(test_what_has_gone_answers_enoent),
-        cmocka_unit_test(test_a_group_may_write_what_can_be_written),
+        cmocka_unit_test(test_a_group_may_do_what_the_owner_may),
         cmocka_unit_test(test_a_value_is_one_line_whatever_it_holds),
         cmocka_unit_test(test_times_are_utc),
         cmocka_unit_test(test_every_file_can_be_rendered),

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The guest's end ends an open image, too: its reads say "No such device", nothing hangs, and the
+# mount goes away in order with the image open.
+# shellcheck source=tests/functions.sh
+. "$(dirname "$0")/functions.sh"
+requires qemu-system-x86_64 qemu-img
+
+guest_new web1
+mount_rp
+ready web1
+mon=$MNT/vms/web1/refpoints/mon
+mkdir "$mon"
+exec {image}<"$mon/disks/vda.img"
+head -c 4096 <&$image >/dev/null
+
+# Readers that never end by themselves, past the cache.
+for i in 1 2 3 4; do
+    (while dd if="/dev/fd/$image" of=/dev/null bs=1M iflag=direct status=none; do :; done) \
+        2>"$T/err.$i" &
+    readers[i]=$!
+done
+sleep 0.2
+guest_kill web1
+for i in 1 2 3 4; do
+    wait_for 10 process_is_gone "${readers[i]}"
+    grep -qE "No such (device|file)" "$T/err.$i" || fail "reader $i says: $(cat "$T/err.$i")"
+done
+wait_for 10 is_bare "$mon"
+assert_equal "" "$(ls "$mon/disks")"
+assert_fails_with "No such device" dd bs=4096 skip=100 status=none <&$image
+
+rmdir "$mon"
+kill -TERM "$mount_pid"
+wait_for 30 process_is_gone "$mount_pid"
+status=0
+wait "$mount_pid" || status=$?
+mount_pid=
+assert_equal 0 $status "exit status with an open image"
+exec {image}<&-
