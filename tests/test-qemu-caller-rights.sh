@@ -42,6 +42,18 @@ assert_fails_with "Permission denied" as_other rmdir "$mon"
 assert_fails_with "Permission denied" as_other tee "$mon/hold" <<<0
 assert_equal 1 "$(cat "$mon/hold")" hold
 
+# The same for a text that comes by a rename, as many programs save; root finds no one's files.
+rename_settings()
+{
+    local who=$1 point=$2
+    shift 2
+    printf '%s\n' "$@" | $who tee "$point/new" >/dev/null
+    $who mv -T "$point/new" "$point/export"
+}
+assert_fails_with "Permission denied" rename_settings as_other "$mon" "ExportDirectory=$T/theirs/mon"
+assert_fails_with "Permission denied" rename_settings as_user "$mon" "ExportDirectory=$T/roots/mon"
+assert_fails_with "No such file" mv "$mon/new" "$mon/export"
+assert_shows result 32769 "$mon/job/status"
 for folder in roots roots/mon none none/mon; do
     assert_fails_with "Permission denied" write_settings as_user "$mon" "ExportDirectory=$T/$folder"
     assert_shows result 32769 "$mon/job/status"
@@ -49,7 +61,7 @@ for folder in roots roots/mon none none/mon; do
 done
 assert_equal "" "$(ls -A "$T/roots")" "files in a directory of root"
 
-write_settings as_user "$mon" "ExportDirectory=$T/theirs/mon"
+rename_settings as_user "$mon" "ExportDirectory=$T/theirs/mon"
 export_ends 0 "$mon"
 assert_shows caller_uid 64999 "$mon/job/status"
 images_check "$T/theirs/mon"

@@ -26,7 +26,10 @@ import mmap, os
 with open("other", "r+b") as file:
     with mmap.mmap(file.fileno(), 0) as memory:
         memory[0:2] = b"OK"
-assert open("other").read() == "OK"
+with open("other") as file:
+    assert file.read() == "OK"
+    assert os.lseek(file.fileno(), 1, os.SEEK_DATA) == 1
+    assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 2
 for call in (lambda: os.link("other", "x"), lambda: os.symlink("other", "x"),
              lambda: os.mkdir("x"), lambda: os.mkfifo("x")):
     try:
