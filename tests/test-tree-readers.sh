@@ -60,6 +60,7 @@ sys.stdout.buffer.write(archive.read(archive.namelist()[0]))"'
 timeout 1 tail -f "$POINT/job/state" >"$T/found" || true
 assert_equal completed "$(cat "$T/found")" "tail -f"
 if command -v watch >/dev/null && command -v script >/dev/null; then
+    : >"$T/screen"
     timeout 20 script -qec "TERM=xterm watch -g -n 0.1 cat $POINT/job/state" /dev/null \
         >"$T/screen" </dev/null &
     watch=$!
