@@ -158,11 +158,12 @@ void service_info_clear(struct service_info *info);
 const struct backend_options *backend_options_in_force(struct backend *backend);
 
 struct vm_disk {
-    char *target;        /* "vda" */
-    char *source;        /* file or device; "" if none */
-    char *format;        /* "qcow2" */
-    uint64_t size_bytes; /* virtual size; 0 = not known yet */
-    bool is_removable;   /* CD-ROM or floppy drive */
+    char *target;           /* "vda" */
+    char *source;           /* file or device; "" if none */
+    char *format;           /* "qcow2" */
+    uint64_t size_bytes;    /* virtual size; 0 = not known yet */
+    uint32_t cluster_bytes; /* of a qcow2 image that can be read from here; else 0 */
+    bool is_removable;      /* CD-ROM or floppy drive */
     bool is_readonly;
     bool tracked;  /* can carry reference points */
     char *why_not; /* when not tracked: the reason; else "" */

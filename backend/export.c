@@ -159,14 +159,22 @@ static char *explain(const struct export_subject *subject, const struct export_d
     return length < 0 ? NULL : why;
 }
 
-/* The source's, so that a delta is no coarser than its bitmap; within what a target can have. */
-static uint32_t choose_cluster(const struct export_disk *disk)
+/*
+ * The source's, within what a target can have. But a raw file has no clusters, and would only miss
+ * holes; and a delta is no coarser than its bitmap, which above QEMU's default cluster grows no
+ * more: it would hold, for each piece that changed, up to 31 that did not.
+ */
+static uint32_t choose_cluster(const struct export *export, const struct export_disk *disk,
+                               bool incremental)
 {
-    uint32_t bytes = disk->cluster_bytes ? disk->cluster_bytes : EXPORT_CLUSTER_BYTES;
+    uint32_t bytes = disk->cluster_bytes;
+    uint32_t max = incremental ? EXPORT_CLUSTER_BYTES : TARGET_CLUSTER_MAX_BYTES;
 
+    if (bytes == 0 || export->ops == &target_raw)
+        return EXPORT_CLUSTER_BYTES;
     if (bytes < TARGET_CLUSTER_MIN_BYTES)
         return TARGET_CLUSTER_MIN_BYTES;
-    return bytes < TARGET_CLUSTER_MAX_BYTES ? bytes : TARGET_CLUSTER_MAX_BYTES;
+    return bytes < max ? bytes : max;
 }
 
 static int choose_disks(struct export *export, struct rp_error *e)
@@ -186,8 +194,8 @@ static int choose_disks(struct export *export, struct rp_error *e)
         if (!disk->held)
             return rp_fail(e, RESULT_INVALID_STATE, "disk '%s' is not held", from->target);
         export->ndisks++;
-        disk->cluster_bytes = choose_cluster(from);
         disk->incremental = from->fit == FIT_EXACT || from->fit == FIT_LARGER;
+        disk->cluster_bytes = choose_cluster(export, from, disk->incremental);
         disk->why = explain(subject, from);
         if (!disk->why || asprintf(&disk->file, "%s.%s", from->target, export->ops->format) < 0) {
             disk->file = NULL;

@@ -164,7 +164,8 @@ static int read_bitmaps(int fd, uint64_t extensions, struct qcow2_facts *facts, 
     return rc;
 }
 
-int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e)
+static int read_file(const char *path, bool with_bitmaps, struct qcow2_facts *ret_facts,
+                     struct rp_error *e)
 {
     struct qcow2_facts facts = {0};
     uint64_t extensions = 0;
@@ -174,7 +175,7 @@ int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_e
     if (fd < 0)
         return rp_fail_errno(e, errno, "cannot open '%s'", path);
     rc = read_header(fd, &facts, &extensions, e);
-    if (rc == 0)
+    if (rc == 0 && with_bitmaps)
         rc = read_bitmaps(fd, extensions, &facts, e);
     close(fd);
     if (rc < 0) {
@@ -184,6 +185,16 @@ int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_e
     }
     *ret_facts = facts;
     return 0;
+}
+
+int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e)
+{
+    return read_file(path, true, ret_facts, e);
+}
+
+int qcow2_file_read_header(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e)
+{
+    return read_file(path, false, ret_facts, e);
 }
 
 void qcow2_file_clear(struct qcow2_facts *facts)

@@ -30,6 +30,10 @@ struct qcow2_facts {
  * make no sense.
  */
 int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e);
+
+/* The same without the bitmaps, which QEMU may be writing anew just now. Nothing to clear. */
+int qcow2_file_read_header(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e);
+
 void qcow2_file_clear(struct qcow2_facts *facts);
 
 /* The bitmap of that name, or NULL. */

@@ -13,27 +13,24 @@
 
 /* ---- disks ---- */
 
-/* 0 when the file cannot be read from here. */
-static unsigned qcow2_version(const char *path)
-{
-    struct qcow2_facts facts;
-    struct rp_error ignored;
-    unsigned version;
-
-    if (qcow2_file_read(path, &facts, &ignored) < 0)
-        return 0;
-    version = facts.version;
-    qcow2_file_clear(&facts);
-    return version;
-}
-
 static bool is_removable(const struct xml_disk *disk)
 {
     return strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0;
 }
 
+/* What its image says of itself; all 0 when it is not qcow2, or cannot be read from here. */
+static struct qcow2_facts read_image(const struct xml_disk *disk, bool is_local)
+{
+    struct qcow2_facts facts = {0};
+    struct rp_error ignored;
+
+    if (is_local && *disk->source && strcmp(disk->format, "qcow2") == 0 && !is_removable(disk))
+        (void)qcow2_file_read_header(disk->source, &facts, &ignored);
+    return facts;
+}
+
 /* Why this disk cannot carry a reference point; "" if it can. */
-static const char *why_not_tracked(const struct xml_disk *disk, bool is_local)
+static const char *why_not_tracked(const struct xml_disk *disk, const struct qcow2_facts *facts)
 {
     if (is_removable(disk))
         return "removable drive";
@@ -41,7 +38,7 @@ static const char *why_not_tracked(const struct xml_disk *disk, bool is_local)
         return "read-only";
     if (strcmp(disk->format, "qcow2") != 0)
         return "its format has no change tracking, only qcow2 has";
-    if (is_local && *disk->source && qcow2_version(disk->source) == 2)
+    if (facts->version == 2)
         return "qcow2 version 2 (qemu-img amend -o compat=1.1 makes it version 3)";
     return "";
 }
@@ -54,11 +51,13 @@ static struct vm_disk *make_disks(struct registry *registry, const struct vm *vm
 
     for (size_t i = 0; disks && i < domain->ndisks; i++) {
         const struct xml_disk *from = &domain->disks[i];
+        struct qcow2_facts facts = read_image(from, registry->is_local);
 
         disks[i].target = strdup(from->target);
         disks[i].source = strdup(from->source);
         disks[i].format = strdup(from->format);
-        disks[i].why_not = strdup(why_not_tracked(from, registry->is_local));
+        disks[i].why_not = strdup(why_not_tracked(from, &facts));
+        disks[i].cluster_bytes = facts.cluster_bytes;
         disks[i].is_removable = is_removable(from);
         disks[i].is_readonly = from->readonly;
         disks[i].tracked = disks[i].why_not && !*disks[i].why_not;

@@ -39,6 +39,7 @@ static int copy_disks(const struct vm *vm, struct vm_info *info)
             .format = strdup(from->format),
             .why_not = strdup(from->why_not),
             .size_bytes = from->size_bytes,
+            .cluster_bytes = from->cluster_bytes,
             .is_removable = from->is_removable,
             .is_readonly = from->is_readonly,
             .tracked = from->tracked,

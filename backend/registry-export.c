@@ -25,14 +25,17 @@ static bool descends_locked(const struct vm *vm, const struct refpoint *point, c
 
 /* ---- disks ---- */
 
-/* Adds a disk. `why` is copied; so is `start`. */
-static int add_disk(struct export_subject *subject, const char *target, enum export_fit fit,
-                    const char *start, const char *why)
+/* Adds a disk; `known` NULL: the VM has it no longer. `why` is copied; so is `start`. */
+static int add_disk(struct export_subject *subject, const char *target, const struct vm_disk *known,
+                    enum export_fit fit, const char *start, const char *why)
 {
     struct export_disk *disk = &subject->disks[subject->ndisks++];
 
-    *disk = (struct export_disk){
-        .target = strdup(target), .fit = fit, .start = strdup(start), .why = strdup(why)};
+    *disk = (struct export_disk){.target = strdup(target),
+                                 .fit = fit,
+                                 .start = strdup(start),
+                                 .why = strdup(why),
+                                 .cluster_bytes = known ? known->cluster_bytes : 0};
     return disk->target && disk->start && disk->why ? 0 : -ENOMEM;
 }
 
@@ -61,8 +64,8 @@ static int describe_held_locked(const struct vm *vm, const struct refpoint *base
         const struct hold_disk *disk = &vm->hold->disks[i];
         const char *why = *disk->why_full ? disk->why_full : "it is held in full";
 
-        if (add_disk(subject, disk->target, held_fit_locked(vm, disk, base), disk->base,
-                     *disk->base ? "" : why) < 0)
+        if (add_disk(subject, disk->target, registry_find_disk(vm, disk->target),
+                     held_fit_locked(vm, disk, base), disk->base, *disk->base ? "" : why) < 0)
             return -ENOMEM;
     }
     return 0;
@@ -75,17 +78,17 @@ static int expect_disk_locked(const struct vm_disk *disk, const struct refpoint 
     const struct refpoint_disk_record *record = NULL;
 
     if (!base)
-        return add_disk(subject, disk->target, FIT_FULL, "", "");
+        return add_disk(subject, disk->target, disk, FIT_FULL, "", "");
     if (!disk->tracked)
-        return add_disk(subject, disk->target, FIT_UNTRACKED, "", disk->why_not);
+        return add_disk(subject, disk->target, disk, FIT_UNTRACKED, "", disk->why_not);
     for (size_t i = 0; i < base->ndisks; i++)
         if (strcmp(base->disks[i].target, disk->target) == 0 && base->disks[i].covered)
             record = &base->disks[i];
     if (!record)
-        return add_disk(subject, disk->target, FIT_LOST, "", "the base does not cover it");
+        return add_disk(subject, disk->target, disk, FIT_LOST, "", "the base does not cover it");
     if (record->health == HEALTH_BROKEN)
-        return add_disk(subject, disk->target, FIT_LOST, "", "the base's bitmap is broken");
-    return add_disk(subject, disk->target, FIT_EXACT, base->name, "");
+        return add_disk(subject, disk->target, disk, FIT_LOST, "", "the base's bitmap is broken");
+    return add_disk(subject, disk->target, disk, FIT_EXACT, base->name, "");
 }
 
 /* What can be read as a disk's data: not a removable drive, not an empty one. */
