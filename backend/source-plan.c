@@ -28,9 +28,9 @@
 struct scan {
     struct source *source;
     enum source_context context;
-    const struct plan *only; /* ask where this is not CLUSTER_SKIP; NULL = everywhere */
-    struct plan *marks;      /* gets the states */
-    uint64_t next;           /* where the next window is looked for */
+    struct plan *plan; /* gets the states */
+    bool within;       /* ask, and mark, only where it is not CLUSTER_SKIP */
+    uint64_t next;     /* where the next window is looked for */
     unsigned busy;
     int rc; /* of the first failure, which *e describes */
     struct rp_error *e;
@@ -73,6 +73,30 @@ static const char *extent_fault(const struct window *w, uint64_t length)
     return NULL;
 }
 
+/* Data where the plan is not CLUSTER_SKIP, which is left as it is. */
+static int mark_within(struct plan *plan, uint64_t offset, uint64_t length, struct rp_error *e)
+{
+    uint64_t end = offset + length, at = offset - offset % plan_cluster_bytes(plan);
+    struct plan_run run;
+    int rc = 0;
+
+    while (rc == 0 && plan_run_within(plan, at, end, &run)) {
+        if (run.state != CLUSTER_SKIP)
+            rc = plan_mark(plan, at, run.length_bytes, CLUSTER_DATA, e);
+        at += run.length_bytes;
+    }
+    return rc;
+}
+
+static int scan_mark(struct scan *scan, uint64_t offset, uint64_t length, uint32_t flags)
+{
+    enum cluster_state state = state_of(scan->context, flags);
+
+    if (scan->within && state == CLUSTER_DATA)
+        return mark_within(scan->plan, offset, length, scan->e);
+    return plan_mark(scan->plan, offset, length, state, scan->e);
+}
+
 /* Marking is all it does: the order of the states makes the order of the windows irrelevant. */
 static void window_extents(void *opaque, const uint32_t *pairs, size_t count)
 {
@@ -91,8 +115,7 @@ static void window_extents(void *opaque, const uint32_t *pairs, size_t count)
         }
         if (length > w->end - w->reached)
             length = w->end - w->reached;
-        scan->rc =
-            plan_mark(scan->marks, w->reached, length, state_of(scan->context, pairs[1]), scan->e);
+        scan->rc = scan_mark(scan, w->reached, length, pairs[1]);
         w->reached += pairs[0];
     }
 }
@@ -113,15 +136,15 @@ static void window_done(void *opaque, int err)
 }
 
 /* From the first cluster at or after `start` that is not skipped, on over small gaps. */
-static void find_range(const struct plan *only, uint64_t *start, uint64_t *ret_end)
+static void find_range(const struct plan *plan, uint64_t *start, uint64_t *ret_end)
 {
     struct plan_run run;
     uint64_t end, at;
 
-    while (plan_run_at(only, *start, &run) && run.state == CLUSTER_SKIP)
+    while (plan_run_at(plan, *start, &run) && run.state == CLUSTER_SKIP)
         *start = run.offset_bytes + run.length_bytes;
     end = at = *start;
-    while (at - *start < WINDOW_BYTES && plan_run_within(only, at, at + WINDOW_BYTES, &run)) {
+    while (at - *start < WINDOW_BYTES && plan_run_within(plan, at, at + WINDOW_BYTES, &run)) {
         if (run.state == CLUSTER_SKIP && run.length_bytes >= GAP_BYTES)
             break;
         at += run.length_bytes;
@@ -136,8 +159,8 @@ static bool scan_next(struct scan *scan, uint64_t *ret_start, uint64_t *ret_end)
 {
     uint64_t start = scan->next, end = source_size_bytes(scan->source);
 
-    if (scan->only)
-        find_range(scan->only, &start, &end);
+    if (scan->within)
+        find_range(scan->plan, &start, &end);
     if (start >= end)
         return false;
     if (end - start > WINDOW_BYTES)
@@ -185,10 +208,11 @@ static int scan_step(struct scan *scan, struct window *windows, bool *ret_finish
     return rc < 0 ? rc : scan->rc;
 }
 
-static int scan_run(struct source *source, enum source_context context, const struct plan *only,
-                    struct plan *marks, struct rp_error *e)
+static int scan_run(struct source *source, enum source_context context, bool within,
+                    struct plan *plan, struct rp_error *e)
 {
-    struct scan scan = {.source = source, .context = context, .only = only, .marks = marks, .e = e};
+    struct scan scan = {
+        .source = source, .context = context, .plan = plan, .within = within, .e = e};
     struct window windows[WINDOWS] = {{.busy = false}};
     bool finished = false;
     int rc;
@@ -203,48 +227,24 @@ static int scan_run(struct source *source, enum source_context context, const st
     return rc;
 }
 
-/* Data where there is something, over all of the disk or at least where `only` says. */
-static int scan_allocation(struct source *source, const struct plan *only, struct plan *marks,
+/* Data where there is something; of what is dirty (`within`), the rest stays zero. */
+static int scan_allocation(struct source *source, bool within, struct plan *plan,
                            struct rp_error *e)
 {
-    if (!source_offers(source, SOURCE_ALLOCATION))
-        return plan_mark(marks, 0, source_size_bytes(source), CLUSTER_DATA, e);
-    return scan_run(source, SOURCE_ALLOCATION, only, marks, e);
-}
+    uint64_t size_bytes = source_size_bytes(source);
 
-/* Makes data of what is dirty and in `allocation` data; the rest of what is dirty stays zero. */
-static int merge_allocation(struct plan *dirty, const struct plan *allocation, struct rp_error *e)
-{
-    struct plan_run run, part;
-    int rc = 0;
-
-    for (uint64_t at = 0; rc == 0 && plan_next_data(allocation, at, &run);) {
-        uint64_t end = run.offset_bytes + run.length_bytes;
-
-        at = run.offset_bytes;
-        while (rc == 0 && plan_run_within(dirty, at, end, &part)) {
-            if (part.state != CLUSTER_SKIP)
-                rc = plan_mark(dirty, at, part.length_bytes, CLUSTER_DATA, e);
-            at += part.length_bytes;
-        }
-    }
-    return rc;
+    if (source_offers(source, SOURCE_ALLOCATION))
+        return scan_run(source, SOURCE_ALLOCATION, within, plan, e);
+    return within ? mark_within(plan, 0, size_bytes, e)
+                  : plan_mark(plan, 0, size_bytes, CLUSTER_DATA, e);
 }
 
 static int plan_delta(struct source *source, struct plan *plan, struct rp_error *e)
 {
-    struct plan *allocation = NULL;
-    int rc = scan_run(source, SOURCE_BITMAP, NULL, plan, e);
+    int rc = scan_run(source, SOURCE_BITMAP, false, plan, e);
 
     source_end_bitmap(source);
-    if (rc == 0)
-        rc = plan_new(source_size_bytes(source), plan_cluster_bytes(plan), &allocation, e);
-    if (rc == 0)
-        rc = scan_allocation(source, plan, allocation, e);
-    if (rc == 0)
-        rc = merge_allocation(plan, allocation, e);
-    plan_free(allocation);
-    return rc;
+    return rc == 0 ? scan_allocation(source, true, plan, e) : rc;
 }
 
 int source_plan(struct source *source, uint32_t cluster_bytes, struct plan **ret_plan,
@@ -264,7 +264,7 @@ int source_plan(struct source *source, uint32_t cluster_bytes, struct plan **ret
     if (rc == 0 && source_offers(source, SOURCE_BITMAP))
         rc = plan_delta(source, plan, e);
     else if (rc == 0)
-        rc = scan_allocation(source, NULL, plan, e);
+        rc = scan_allocation(source, false, plan, e);
     if (rc < 0) {
         source_drop(source);
         plan_free(plan);
