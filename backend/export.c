@@ -23,6 +23,10 @@
 /* QEMU's default, and the granularity its bitmaps have with it. */
 #define EXPORT_CLUSTER_BYTES 65536u
 
+/* A plan of more takes more than 32 MiB, at worst. Reached at 512 GiB in clusters of 4 KiB, at 8
+ * TiB in those of 64 KiB; larger disks get larger clusters. */
+#define EXPORT_CLUSTERS_MAX (UINT64_C(1) << 27)
+
 /* Two connections keep QEMU and the writer busy; more gained nothing on any machine measured. */
 #define EXPORT_CONNECTIONS 2
 
@@ -221,6 +225,15 @@ static int reason(struct export *export, int rc, struct rp_error *e)
     return asked < 0 ? asked : rc;
 }
 
+static void bound_clusters(struct disk_export *disk)
+{
+    uint64_t size_bytes = source_size_bytes(disk->source);
+
+    while (disk->cluster_bytes < TARGET_CLUSTER_MAX_BYTES &&
+           size_bytes / disk->cluster_bytes > EXPORT_CLUSTERS_MAX)
+        disk->cluster_bytes *= 2;
+}
+
 static int plan_disk(struct export *export, struct disk_export *disk, struct rp_error *e)
 {
     const struct source_params params = {
@@ -234,8 +247,10 @@ static int plan_disk(struct export *export, struct disk_export *disk, struct rp_
     };
     int rc = source_open(&params, &disk->source, e);
 
-    if (rc == 0)
+    if (rc == 0) {
+        bound_clusters(disk);
         rc = source_plan(disk->source, disk->cluster_bytes, &disk->plan, e);
+    }
     if (rc < 0) {
         rp_error_prefix(e, "disk '%s': ", disk->held->target);
         return reason(export, rc, e);
