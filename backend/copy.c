@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "compress.h"
@@ -28,7 +29,10 @@ _Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once
 
 /* Measured: shorter writes leave the disk idle between two, longer ones the reader waiting. */
 #define BLOCK_BYTES (2u << 20)
-#define BLOCKS      12u
+
+/* Measured: fewer let a disk that hesitates stop the reader, more gain nothing. Each thread that
+ * compresses holds one besides. */
+#define BLOCKS 8u
 
 /* Measured: shorter reads cost more per byte; longer ones wait longer for their first. */
 #define READ_BYTES (1u << 20)
@@ -138,14 +142,21 @@ static void read_done(void *opaque, int err)
     c->free_reads = read;
 }
 
+/* Mapped, not allocated: what malloc() has seen freed once, it keeps. */
+static void free_warm_up(struct copy *c)
+{
+    if (c->warm_up)
+        munmap(c->warm_up, WARM_UP_BYTES);
+    c->warm_up = NULL;
+}
+
 /* Whatever became of it: an error will show again where it counts. */
 static void warm_up_done(void *opaque, int err)
 {
     struct copy *c = opaque;
 
     (void)err;
-    free(c->warm_up);
-    c->warm_up = NULL;
+    free_warm_up(c);
     c->moved_ns = now_ns();
 }
 
@@ -158,9 +169,12 @@ static int start_warm_up(struct copy *c, struct rp_error *e)
         source_max_read_bytes(p->source) < WARM_UP_BYTES || !plan_next_data(p->plan, 0, &run) ||
         plan_size_bytes(p->plan) - run.offset_bytes < WARM_UP_BYTES)
         return 0;
-    c->warm_up = malloc(WARM_UP_BYTES);
-    if (!c->warm_up)
+    c->warm_up =
+        mmap(NULL, WARM_UP_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (c->warm_up == MAP_FAILED) {
+        c->warm_up = NULL;
         return rp_fail_memory(e);
+    }
     return source_read(p->source, c->warm_up, WARM_UP_BYTES, run.offset_bytes, warm_up_done, c, e);
 }
 
@@ -448,15 +462,12 @@ static int copy_start(struct copy *c, struct rp_error *e)
 {
     const struct copy_params *p = c->params;
     bool compressed = p->layout->compressed;
-    unsigned cpus = count_cpus();
+    unsigned presses = compressed ? min_size(count_cpus(), PRESSES_MAX) : 0;
     const struct ring_params ring = {
         .block_bytes = BLOCK_BYTES,
-        .blocks = BLOCKS,
-        .threads = {[RING_WRITER] = 1,
-                    [RING_HASHER] = p->checksum && !compressed,
-                    [RING_PRESS] = !compressed          ? 0
-                                   : cpus < PRESSES_MAX ? cpus
-                                                        : PRESSES_MAX},
+        .blocks = BLOCKS + presses,
+        .threads =
+            {[RING_WRITER] = 1, [RING_HASHER] = p->checksum && !compressed, [RING_PRESS] = presses},
     };
     int rc = ring_new(&ring, &c->ring, e);
 
@@ -499,7 +510,7 @@ static void copy_stop(struct copy *c)
         pthread_join(c->threads[i], NULL);
     ring_free(c->ring);
     free(c->reads);
-    free(c->warm_up);
+    free_warm_up(c);
 }
 
 static int copy_all(struct copy *c, struct rp_error *e)
