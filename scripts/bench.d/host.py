@@ -162,24 +162,31 @@ DOMAIN_XML = """<domain type='qemu'>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   {labels}
   <devices>
-    <disk type='file' device='disk'>
-      <driver name='qemu' type='qcow2'/><source file='{image}'/><target dev='vda' bus='virtio'/>
-    </disk>
+    {disks}
     <controller type='usb' model='none'/><memballoon model='none'/>
   </devices>
 </domain>
 """
 
+DISK_XML = """<disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'{cache}/><source file='{image}'/>
+      <target dev='{target}' bus='virtio'/>
+    </disk>
+"""
+
 
 class Guest:
-    """A VM of our own with one disk, vda, that writes nothing by itself."""
+    """A VM of our own. `images` are its disks, by target, and the first says what it does: where
+    that is to write, nothing makes it wait for the disk."""
 
-    def __init__(self, virsh, image, stack):
+    def __init__(self, virsh, images, writes, stack):
         self.virsh = virsh
-        self.image = image
         self.name = f"refpointfs-bench-{os.getpid()}"
-        definition = image.with_suffix(".xml")
-        definition.write_text(DOMAIN_XML.format(name=self.name, uuid=uuid.uuid4(), image=image,
+        cache = " cache='unsafe'" if writes else ""
+        disks = "".join(DISK_XML.format(target=target, image=image, cache=cache)
+                        for target, image in images.items())
+        definition = images["vda"].with_suffix(".xml")
+        definition.write_text(DOMAIN_XML.format(name=self.name, uuid=uuid.uuid4(), disks=disks,
                                                 labels=self._labels()))
         at_end(stack, "the VM", self._remove)
         virsh(f"define '{definition}'")
@@ -224,6 +231,13 @@ class Guest:
             answer = call("virsh", "-q", "-c", self.virsh.uri, "; ".join(commands[i:i + 100]))
             if answer.strip():
                 raise Failure(f"QEMU refuses to write to the disk: {answer.strip()}")
+
+    def written_bytes(self):
+        """By the guest, to its first disk."""
+        for line in self.virsh(f"domblkstat {self.name} vda").splitlines():
+            if line.split()[1:2] == ["wr_bytes"]:
+                return int(line.split()[2])
+        raise Failure("libvirt does not tell what the guest writes")
 
     def is_alive(self):
         return Path(f"/proc/{self.pid}/io").exists()

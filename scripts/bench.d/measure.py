@@ -60,6 +60,7 @@ class Sample:
     begin_s: float = None  # beginning the job that the run reads from: not in wall_s
     first_read_s: float = None  # from the close of the settings to QEMU's first reads
     first_write_s: float = None  # ... to the first block in the export
+    guest_rate: float = None  # bytes a second that the guest wrote meanwhile
 
 
 class PeakMemory(threading.Thread):
@@ -176,19 +177,26 @@ def number(value, width, digits):
 # Name, width, digits.
 COLUMNS = (("median", 8, 3), ("min", 8, 3), ("max", 8, 3), ("to us", 7, 2), ("client", 8, 2),
            ("QEMU", 8, 2), ("MiB", 7, 1), ("s", 7, 2))
+GUEST_COLUMN = ("MiB/s", 8, 1)
 
 
-def print_head():
-    print(f"{'':38}{'wall s':^24}{'ratio':>7}{'CPU s':^16}{'peak':>7}{'begin':>7}")
-    print(f"{'':38}" + "".join(f"{name:>{width}}" for name, width, _ in COLUMNS) + "  durable")
+def print_head(guest_writes):
+    columns = COLUMNS + (GUEST_COLUMN,) * guest_writes
+    print(f"{'':38}{'wall s':^24}{'ratio':>7}{'CPU s':^16}{'peak':>7}{'begin':>7}"
+          + "   guest" * guest_writes)
+    print(f"{'':38}" + "".join(f"{name:>{width}}" for name, width, _ in columns) + "  durable")
 
 
-def print_row(contender, samples, reference):
+def print_row(contender, samples, reference, guest_writes):
     walls = [sample.wall_s for sample in samples]
     peak_kib = median_of(samples, "peak_rss_kib")
-    values = (statistics.median(walls), min(walls), max(walls), ratio(samples, reference),
+    values = [statistics.median(walls), min(walls), max(walls), ratio(samples, reference),
               median_of(samples, "client_cpu_s"), median_of(samples, "qemu_cpu_s"),
-              peak_kib / 1024 if peak_kib else None, median_of(samples, "begin_s"))
-    print(f"{contender.title:38}" +
-          "".join(number(value, *form) for value, (_, *form) in zip(values, COLUMNS)) +
-          f"  {contender.durable}")
+              peak_kib / 1024 if peak_kib else None, median_of(samples, "begin_s")]
+    columns = COLUMNS
+    if guest_writes:
+        values.append(median_of(samples, "guest_rate") / MIB)
+        columns += (GUEST_COLUMN,)
+    print(f"{contender.title:38}"
+          + "".join(number(value, *form) for value, (_, *form) in zip(values, columns))
+          + f"  {contender.durable}")
