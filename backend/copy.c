@@ -210,13 +210,16 @@ static int start_read(struct copy *c, size_t length, struct rp_error *e)
     return 0;
 }
 
-/* The next run of data; after one that ends within the disk's last cluster come zeros. */
+/* The next run of data within a span; after one that ends within the disk's last cluster come
+ * zeros. */
 static bool next_run(struct copy *c)
 {
-    uint64_t end;
+    uint64_t span = c->params->layout->span_bytes, end;
 
     if (!plan_next_data(c->params->plan, c->guest_at, &c->run))
         return false;
+    if (span > 0 && c->run.length_bytes > span - c->run.offset_bytes % span)
+        c->run.length_bytes = span - c->run.offset_bytes % span;
     end = c->guest_at = c->run.offset_bytes + c->run.length_bytes;
     if (c->params->layout->packed)
         c->padding = -end & (plan_cluster_bytes(c->params->plan) - 1);
@@ -230,7 +233,7 @@ static bool next_block(struct copy *c, uint64_t *ret_offset, size_t *ret_length)
     const struct target_layout *layout = c->params->layout;
     uint64_t offset = c->file_at, left;
 
-    if (layout->packed || offset < layout->metadata_bytes) {
+    if (layout->packed) {
         left = layout->file_bytes - offset;
     } else {
         if (c->run.length_bytes == 0 && !next_run(c))
@@ -270,10 +273,11 @@ static int fill_piece(struct copy *c, bool *ret_wait, struct rp_error *e)
     struct ring_block *block = c->block;
     uint64_t at = block->offset + block->length;
     size_t left = c->block_end - block->length, n;
+    uint64_t metadata, length = p->layout->compressed ? 0 : p->ops->find(p->target, at, &metadata);
 
-    if (at < p->layout->metadata_bytes) {
-        n = min_size(left, p->layout->metadata_bytes - at);
-        p->ops->render(p->target, at, block->data + block->length, n);
+    if (length > 0) {
+        n = min_size(left, length);
+        p->ops->render(p->target, metadata, block->data + block->length, n);
         block->length += n;
         return 0;
     }

@@ -2,15 +2,18 @@
 /*
  * The qcow2 kind, version 3. The file is laid out front to back, each part starting on a cluster:
  *
- *     header | refcount table | refcount blocks | L1 table | L2 tables | data clusters
+ *     header | refcount table | refcount blocks | L1 table | L2 table, its data clusters | ...
  *
- * Every cluster of the file is used once, so that refcounts are 1 for all of them and 0 past the
- * end, and all the rest follows from the plan: a table's place from how many L1 entries before it
- * lead anywhere, a data cluster's from how many data clusters stand before it. Nothing but a
- * cursor is kept, however large the disk. Does no input or output; one thread at a time.
+ * Each table stands before what it leads to: while tables that are mostly empty are written and
+ * hashed, the data after them is being read. Every cluster of the file is used once, so that
+ * refcounts are 1 for all of them and 0 past the end, and all the rest follows from the plan: a
+ * table's place from how many L1 entries before it lead anywhere, a data cluster's from how many
+ * data clusters stand before it. Nothing but a cursor is kept, however large the disk. Does no
+ * input or output; one thread at a time.
  *
- * A compressed file has the same parts in the same places, as if no cluster shrank, and is only
- * shorter: L2 tables and refcounts alone depend on what became of the clusters (target-packed.c).
+ * A compressed file has all of its L2 tables first, since they are written when what they lead to
+ * is. It is laid out as if no cluster shrank, and is only shorter: L2 tables and refcounts alone
+ * depend on what became of the clusters (target-packed.c).
  */
 #include "target-qcow2.h"
 
@@ -178,6 +181,7 @@ static int qcow2_open(const struct plan *plan, const struct target_params *param
         return rc;
     }
     ret_layout->metadata_bytes = ret_layout->data_offset = t->l2.offset + t->l2.length;
+    ret_layout->span_bytes = t->per_table * t->cluster_bytes;
     ret_layout->file_bytes = t->file_clusters * t->cluster_bytes;
     ret_layout->packed = true;
     ret_layout->compressed = params->compressed;
@@ -261,31 +265,81 @@ static void render_refcounts(struct target *t, uint64_t at, void *buffer, size_t
         counts[i] = first + i < t->file_clusters ? htobe16(1) : 0;
 }
 
+/* Data clusters that the table of this L1 entry leads to. */
+static uint64_t count_data(const struct target *t, uint64_t entry)
+{
+    uint64_t span = t->per_table * t->cluster_bytes, at = entry * span, count = 0;
+    struct plan_run run;
+
+    while (plan_run_within(t->plan, at, (entry + 1) * span, &run)) {
+        if (run.state == CLUSTER_DATA)
+            count += divide_up(run.length_bytes, t->cluster_bytes);
+        at += run.length_bytes;
+    }
+    return count;
+}
+
+/* Moves on to an entry that leads to a table, and says where that stands in the file. */
+static bool find_table(const struct target *t, struct qcow2_l1_cursor *cursor, uint64_t *ret_offset)
+{
+    uint64_t before = cursor->tables_before + (t->packing ? 0 : cursor->data_before);
+
+    cursor->entry = next_table(t, cursor->entry);
+    *ret_offset = t->l2.offset + before * t->cluster_bytes;
+    return cursor->entry < t->l1_entries;
+}
+
+static void pass_table(const struct target *t, struct qcow2_l1_cursor *cursor)
+{
+    if (!t->packing)
+        cursor->data_before += count_data(t, cursor->entry);
+    cursor->entry++;
+    cursor->tables_before++;
+}
+
+static uint64_t qcow2_find(struct target *t, uint64_t offset, uint64_t *ret_metadata)
+{
+    uint64_t front = t->l2.offset, table;
+    bool found;
+
+    if (offset < front) {
+        *ret_metadata = offset;
+        return front - offset;
+    }
+    if (offset < t->find_from)
+        t->find_at = (struct qcow2_l1_cursor){0, 0, 0};
+    while ((found = find_table(t, &t->find_at, &table)) && offset >= table + t->cluster_bytes) {
+        t->find_from = table + t->cluster_bytes;
+        pass_table(t, &t->find_at);
+    }
+    if (!found || offset < table)
+        return 0;
+    *ret_metadata = front + t->find_at.tables_before * t->cluster_bytes + (offset - table);
+    return table + t->cluster_bytes - offset;
+}
+
 static void render_l1(struct target *t, uint64_t at, void *buffer, size_t length)
 {
-    uint64_t first = at / sizeof(uint64_t), end = first + length / sizeof(uint64_t);
+    uint64_t first = at / sizeof(uint64_t), end = first + length / sizeof(uint64_t), table;
     struct qcow2_l1_cursor cursor = t->l1_at;
     uint64_t *entries = buffer;
 
     memset(buffer, 0, length);
     if (first < cursor.entry)
-        cursor = (struct qcow2_l1_cursor){0, 0};
-    for (;;) {
-        cursor.entry = next_table(t, cursor.entry);
-        if (cursor.entry >= end || cursor.entry >= t->l1_entries)
-            break;
+        cursor = (struct qcow2_l1_cursor){0, 0, 0};
+    while (find_table(t, &cursor, &table) && cursor.entry < end) {
         if (cursor.entry >= first)
-            entries[cursor.entry - first] =
-                htobe64((t->l2.offset + cursor.tables_before * t->cluster_bytes) | QCOW2_COPIED);
-        cursor.entry++;
-        cursor.tables_before++;
+            entries[cursor.entry - first] = htobe64(table | QCOW2_COPIED);
+        pass_table(t, &cursor);
     }
     t->l1_at = cursor;
 }
 
-static void fill_data(const struct target *t, uint64_t *entries, uint64_t count, uint64_t before)
+/* `tables`: how many stand before them, their own included. */
+static void fill_data(const struct target *t, uint64_t *entries, uint64_t count, uint64_t before,
+                      uint64_t tables)
 {
-    uint64_t host = (t->l2.offset + t->l2.length + before * t->cluster_bytes) | QCOW2_COPIED;
+    uint64_t host = (t->l2.offset + (tables + before) * t->cluster_bytes) | QCOW2_COPIED;
 
     for (uint64_t i = 0; i < count; i++, host += t->cluster_bytes)
         entries[i] = htobe64(host);
@@ -319,7 +373,7 @@ uint64_t target_qcow2_step_l2(const struct target *t, struct qcow2_l2_cursor *cu
     if (entries && run.state == CLUSTER_DATA && t->packing)
         target_qcow2_fill_placed(t, entries, count, cursor->data_before);
     else if (entries && run.state == CLUSTER_DATA)
-        fill_data(t, entries, count, cursor->data_before);
+        fill_data(t, entries, count, cursor->data_before, cursor->entry / t->per_table + 1);
     else if (entries)
         fill_same(entries, count, run.state == CLUSTER_ZERO ? QCOW2_READS_AS_ZERO : 0);
     if (run.state == CLUSTER_DATA)
@@ -379,6 +433,7 @@ void target_qcow2_render(struct target *t, uint64_t offset, void *buffer, size_t
 const struct target_ops target_qcow2 = {
     .format = "qcow2",
     .open = qcow2_open,
+    .find = qcow2_find,
     .render = target_qcow2_render,
     .place = target_qcow2_place,
     .settle = target_qcow2_settle,

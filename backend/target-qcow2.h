@@ -16,7 +16,7 @@
 #define QCOW2_COMPRESSED     (UINT64_C(1) << 62)
 #define QCOW2_READS_AS_ZERO  UINT64_C(1)
 
-/* A part of the metadata region, in bytes. */
+/* A part of the metadata, in bytes. */
 struct qcow2_part {
     uint64_t offset;
     uint64_t length;
@@ -30,9 +30,10 @@ struct qcow2_l2_cursor {
     uint64_t entry, guest, data_before;
 };
 
-/* The same for L1: the entry to come, and how many tables the entries before it lead to. */
+/* The same for L1: the entry to come, and how many tables the entries before it lead to, and how
+ * many data clusters those. */
 struct qcow2_l1_cursor {
-    uint64_t entry, tables_before;
+    uint64_t entry, tables_before, data_before;
 };
 
 struct target {
@@ -42,6 +43,8 @@ struct target {
     uint64_t l1_entries, l2_tables, file_clusters, refcount_blocks;
     struct qcow2_part header, refcount_table, refcounts, l1, l2;
     struct qcow2_l1_cursor l1_at;
+    struct qcow2_l1_cursor find_at; /* the next table in the file, seen from ... */
+    uint64_t find_from;             /* ... here on */
     struct qcow2_l2_cursor l2_at;
     struct qcow2_packing *packing; /* of a compressed file, else NULL */
     char backing_file[BACKING_NAME_MAX + 1];

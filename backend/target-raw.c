@@ -33,7 +33,15 @@ static int raw_open(const struct plan *plan, const struct target_params *params,
     return 0;
 }
 
-/* Never called with a length: the metadata region is empty. */
+static uint64_t raw_find(struct target *target, uint64_t offset, uint64_t *ret_metadata)
+{
+    (void)target;
+    (void)offset;
+    (void)ret_metadata;
+    return 0;
+}
+
+/* Never called with a length: there is no metadata. */
 static void raw_render(struct target *target, uint64_t offset, void *buffer, size_t length)
 {
     (void)target;
@@ -50,6 +58,7 @@ static void raw_close(struct target *target)
 const struct target_ops target_raw = {
     .format = "raw",
     .open = raw_open,
+    .find = raw_find,
     .render = raw_render,
     .close = raw_close,
 };

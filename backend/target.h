@@ -4,13 +4,14 @@
  * it does no input or output itself. copy.c walks the file front to back and asks the target for
  * the metadata it meets on the way.
  *
- * The file is [metadata][data]: the metadata region (empty for raw) is rendered in any order and
- * any number of times by render(); the data region holds the plan's data clusters, in guest order
- * and without gaps where `packed`, else each at its guest offset.
+ * The file holds metadata (none for raw), which is rendered in any order and any number of times by
+ * render(), and the plan's data clusters in guest order: where `packed` without gaps, except for
+ * the metadata that stands between, else each at its guest offset.
  *
- * Of a compressed file the plan gives only bounds. Its layout is that of clusters of which none
- * shrank; place() then says where each really goes, settle() gives the metadata instead of
- * render(), piece by piece as it becomes final, and length() the end.
+ * Of a compressed file the plan gives only bounds. It begins with all of its metadata, and its
+ * layout is that of clusters of which none shrank; place() then says where each really goes,
+ * settle() gives the metadata instead of render(), piece by piece as it becomes final, and length()
+ * the end.
  *
  * A target is used by one thread at a time.
  */
@@ -40,8 +41,9 @@ struct target_params {
 };
 
 struct target_layout {
-    uint64_t metadata_bytes; /* length of the rendered region; a multiple of the cluster size */
-    uint64_t data_offset;    /* where data begins: == metadata_bytes for qcow2, 0 for raw */
+    uint64_t metadata_bytes; /* length of all of it; a multiple of the cluster size */
+    uint64_t data_offset;    /* where data begins: compressed: == metadata_bytes; raw: 0 */
+    uint64_t span_bytes;     /* of the disk; between data of two spans there may be metadata */
     uint64_t file_bytes;     /* final length of the file; compressed: at most this */
     bool compressed;
     bool packed; /* data clusters stand one after another; the last is padded with 0 */
@@ -71,9 +73,15 @@ struct target_ops {
                 struct target **ret_target, struct target_layout *ret_layout, struct rp_error *e);
 
     /*
-     * Writes the bytes [offset, offset + length) of the metadata region to `buffer`; offset and
-     * length are multiples of 512 and lie in the region; windows need not match clusters or
-     * tables. Must be called in ascending order to be fast; any order is right. Cannot fail.
+     * How much metadata stands in the file from `offset` on, and which of it (*ret_metadata); 0
+     * where there is data, or the end. Not for compressed files. In ascending order to be fast.
+     */
+    uint64_t (*find)(struct target *target, uint64_t offset, uint64_t *ret_metadata);
+
+    /*
+     * Writes the bytes [offset, offset + length) of the metadata to `buffer`; offset and length are
+     * multiples of 512 and lie in it; windows need not match clusters or tables. Must be called in
+     * ascending order to be fast; any order is right. Cannot fail.
      */
     void (*render)(struct target *target, uint64_t offset, void *buffer, size_t length);
 
