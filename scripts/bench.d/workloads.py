@@ -22,7 +22,7 @@ PARTS = 4
 class Workload:
     title: str
     disk_bytes: int = 20 * GIB
-    zeros: bool = False  # half of each stretch
+    zeros: str = None  # how qemu-io writes half of each stretch: as zeros, or as data
     text: bool = False  # data that can be compressed, instead of random
     delta: str = None  # None: full export
     parts: bool = False  # besides vda as many disks as PARTS, with its data shared among them
@@ -34,8 +34,8 @@ class Workload:
 
 WORKLOADS = {
     "a": Workload("full export of {data} of random data in a disk of 20 GiB"),
-    "b": Workload("full export of {data} of data, half of it zeros, in a disk of 20 GiB",
-                  zeros=True),
+    "b": Workload("full export of {data}, half of it zeroed, in a disk of 20 GiB",
+                  zeros="write -z"),
     "c": Workload("100 MiB changed, in one run; {data} in a disk of 1 TiB", disk_bytes=1024 * GIB,
                   delta="one run"),
     "d": Workload("100 MiB changed, as 1,600 pieces; {data} in a disk of 1 TiB",
@@ -43,6 +43,8 @@ WORKLOADS = {
     "e": Workload("full export of {data}, compressed, in a disk of 20 GiB", text=True),
     "f": Workload("full export of {data} on 4 disks together, or on one", parts=True),
     "g": Workload("full export of {data} while the guest writes", writes=True),
+    "h": Workload("full export of {data}, half of it zeros written as data, in a disk of 20 GiB",
+                  zeros="write -P 0"),
 }
 
 
@@ -89,7 +91,7 @@ def make_image(image, disk_bytes, data_bytes, workload, boot_sector=None):
         write_file(source, filled_bytes, data)
         commands = [f"write -s {source} {offset} {filled_bytes}"]
         if workload.zeros:
-            commands.append(f"write -P 0 {offset + filled_bytes} {filled_bytes}")
+            commands.append(f"{workload.zeros} {offset + filled_bytes} {filled_bytes}")
         if i == 0 and boot_sector:
             boot.write_bytes(boot_sector)
             commands.append(f"write -s {boot} 0 512")
