@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,17 +19,21 @@
 #include "hold.h"
 #include "job.h"
 #include "order.h"
+#include "recover.h"
 #include "registry.h"
 #include "xml.h"
 
 struct backend {
     struct backend_options options; /* the strings are ours */
-    struct backend_events events;
+    struct backend_events outside;  /* where events go */
+    atomic_bool is_closed;          /* nobody is there any more to get them */
+    struct backend_events events;   /* where our parts send them: here */
     struct timespec started;
     int lock_fd; /* of the state directory: one service each */
     struct journal *journal;
     struct registry *registry;
     struct job_queue *queue;
+    struct recovery *recovery;
     struct order_desk desk;
 };
 
@@ -118,6 +123,14 @@ static int copy_options(struct backend *backend, const struct backend_options *o
 
 /* ---- open and close ---- */
 
+static void relay(void *opaque, uint64_t serial, unsigned topics)
+{
+    struct backend *backend = opaque;
+
+    if (!backend->is_closed)
+        backend->outside.changed(backend->outside.opaque, serial, topics);
+}
+
 static int open_parts(struct backend *backend, struct rp_error *e)
 {
     int rc = make_dir(backend->options.state_dir, "state", e);
@@ -133,8 +146,10 @@ static int open_parts(struct backend *backend, struct rp_error *e)
     if (rc == 0)
         rc = journal_open(backend->options.state_dir, &backend->journal, e);
     if (rc == 0)
-        rc = job_queue_open(backend->options.jobs, journal_last_job(backend->journal),
-                            &backend->events, &backend->queue, e);
+        rc = job_queue_open(backend->options.jobs, backend->journal, &backend->events,
+                            &backend->queue, e);
+    if (rc == 0)
+        rc = recover_start(backend->queue, backend->journal, &backend->recovery, e);
     if (rc == 0)
         rc = registry_open(&backend->options, &backend->events, backend->journal,
                            &backend->registry, e);
@@ -144,7 +159,6 @@ static int open_parts(struct backend *backend, struct rp_error *e)
         .registry = backend->registry,
         .queue = backend->queue,
         .options = &backend->options,
-        .journal = backend->journal,
         .events = backend->events,
     };
     return 0;
@@ -160,7 +174,8 @@ int backend_open(const struct backend_options *options, const struct backend_eve
         return rp_fail_memory(e);
     xml_init();
     backend->lock_fd = -1;
-    backend->events = *events;
+    backend->outside = *events;
+    backend->events = (struct backend_events){.changed = relay, .opaque = backend};
     clock_gettime(CLOCK_REALTIME, &backend->started);
     rc = copy_options(backend, options, e);
     if (rc == 0)
@@ -175,9 +190,21 @@ int backend_open(const struct backend_options *options, const struct backend_eve
 
 void backend_close(struct backend *backend)
 {
+    bool all_ended;
+
     if (!backend)
         return;
     /* Jobs first: their workers use the registry. */
+    all_ended = recover_stop(backend->recovery);
+    all_ended &= !backend->queue || job_queue_end(backend->queue);
+    registry_end(backend->registry);
+    /*
+     * A thread that a dead file server keeps in the kernel cannot be waited for, and would use what
+     * was freed if it came back after all. The process is about to end, and takes it along.
+     */
+    backend->is_closed = true;
+    if (!all_ended)
+        return;
     job_queue_close(backend->queue);
     registry_close(backend->registry);
     journal_close(backend->journal);

@@ -59,7 +59,8 @@ struct backend_options {
     const char *state_dir;   /* what must survive a restart; made if missing */
     const char *run_dir;     /* sockets of holds; made if missing; QEMU must be able to reach it */
     const char *scratch_dir; /* old data of held disks; NULL = inside state_dir */
-    unsigned hold_seconds;   /* a hold not used for this long ends */
+    uint64_t scratch_reserve_bytes; /* holds end when less of it is free; 0 = by its size */
+    unsigned hold_seconds;          /* a hold not used for this long ends */
     enum backend_quiesce quiesce;
     unsigned jobs;            /* exports that run at once; others wait in the queue */
     uint64_t bandwidth_bytes; /* per second and job, where the settings say nothing; 0 = no limit */
@@ -83,7 +84,8 @@ int backend_open(const struct backend_options *options, const struct backend_eve
                  struct backend **ret_backend, struct rp_error *e);
 
 /*
- * Refuses new jobs, cancels running ones, ends holds, joins every thread and frees everything.
+ * Refuses new jobs, cancels running ones, ends holds or leaves them for the next service, joins
+ * every thread and frees everything; but for what a thread uses that the kernel does not let go of.
  * No event is sent after it returned. NULL is allowed. Slow.
  */
 void backend_close(struct backend *backend);

@@ -432,7 +432,8 @@ static int prepare(struct export *export, struct rp_error *e)
     if (rc == 0)
         rc = choose_disks(export, e);
     if (rc == 0)
-        rc = outdir_open(request->settings->export_directory, request->caller, &export->outdir, e);
+        rc = outdir_open(request->settings->export_directory, request->caller, request->tag,
+                         &export->outdir, e);
     for (size_t i = 0; i < export->ndisks && rc == 0; i++)
         rc = plan_disk(export, &export->disks[i], e);
     if (rc == 0)
@@ -535,6 +536,25 @@ static int describe(const struct export *export, struct papers *papers, struct r
     return 0;
 }
 
+/* Should the service end between the first name and the last: the next one must know which. */
+static int announce_names(struct export *export, struct rp_error *e)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+    int rc;
+
+    if (!out)
+        return rp_fail_memory(e);
+    rc = outdir_print_files(export->outdir, out, e);
+    if (fclose(out) != 0 && rc == 0)
+        rc = rp_fail_memory(e);
+    if (rc == 0)
+        rc = export->request->naming(export->request->opaque, text, e);
+    free(text);
+    return rc;
+}
+
 /* Disks and papers get their names and are on disk before the manifest gets its own. */
 static int finish(struct export *export, struct rp_error *e)
 {
@@ -550,6 +570,8 @@ static int finish(struct export *export, struct rp_error *e)
     if (rc == 0)
         rc = papers_write(&papers, e);
     if (rc == 0)
+        rc = announce_names(export, e);
+    if (rc == 0)
         rc = outdir_publish(export->outdir, e);
     /* The last moment to hear a cancel: after it there is an export. */
     if (rc == 0)
@@ -559,7 +581,9 @@ static int finish(struct export *export, struct rp_error *e)
     if (rc == 0)
         rc = papers_write_manifest(&papers, e);
     manifest_clear(&papers.manifest);
-    return rc == 0 ? outdir_publish(export->outdir, e) : rc;
+    if (rc == 0)
+        rc = outdir_publish(export->outdir, e);
+    return rc == 0 ? request->commit(request->opaque, e) : rc;
 }
 
 static void clear(struct export *export)

@@ -58,10 +58,15 @@ struct export_request {
     const struct export_settings *settings;
     const struct caller *caller;
     uint64_t bandwidth_bytes;
+    const char *tag; /* for the names of temporary files */
     /* 0, or -errno with *e filled when the job is to end; called at least every 100 ms. */
     int (*check)(void *opaque, struct rp_error *e);
     /* The last question before the export is declared complete: is what was read still true? */
     int (*verify)(void *opaque, struct rp_error *e);
+    /* Files are about to get their names: as outdir_print_files() prints them. */
+    int (*naming)(void *opaque, const char *files, struct rp_error *e);
+    /* The export is complete; if this fails, it is undone. */
+    int (*commit)(void *opaque, struct rp_error *e);
     void (*running)(void *opaque, uint64_t bytes_total); /* preparations are over */
     void (*done)(void *opaque, uint64_t bytes_done);
     void (*note)(void *opaque, const char *note); /* what a person should know of the export */

@@ -49,7 +49,7 @@ void hold_free(struct hold *hold)
     free(hold);
 }
 
-static struct hold *new_hold(char *socket_path, size_t ndisks)
+struct hold *hold_new(char *socket_path, size_t ndisks)
 {
     struct hold *hold = calloc(1, sizeof *hold);
 
@@ -83,11 +83,12 @@ static bool is_whole(const struct hold_disk *disk)
 
 struct hold *hold_copy(const struct hold *hold)
 {
-    struct hold *copy = new_hold(strdup(hold->socket_path), hold->ndisks);
+    struct hold *copy = hold_new(strdup(hold->socket_path), hold->ndisks);
 
     if (copy) {
         copy->is_offline = hold->is_offline;
         copy->is_frozen = hold->is_frozen;
+        memcpy(copy->id, hold->id, sizeof copy->id);
         if (put(&copy->nvram, hold->nvram) < 0 || put(&copy->nvram_why, hold->nvram_why) < 0) {
             hold_free(copy);
             return NULL;
@@ -291,6 +292,20 @@ int hold_check_run_dir(const char *run_dir, struct rp_error *e)
                    run_dir, socket_path_max - below);
 }
 
+char *hold_socket_path(const char *run_dir, const char *uuid)
+{
+    char *path;
+
+    return asprintf(&path, "%s/%s/hold.sock", run_dir, uuid) < 0 ? NULL : path;
+}
+
+char *hold_nvram_path(const char *scratch_dir, const char *uuid)
+{
+    char *path;
+
+    return asprintf(&path, "%s/%s/nvram", scratch_dir, uuid) < 0 ? NULL : path;
+}
+
 int hold_prepare(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e)
 {
     char *run = NULL, *scratch = NULL, *socket_path = NULL;
@@ -299,12 +314,10 @@ int hold_prepare(const struct hold_request *request, struct hold **ret_hold, str
 
     if (rc == 0)
         rc = make_vm_dir(request->scratch_dir, request, &scratch, e);
-    if (rc == 0 && asprintf(&socket_path, "%s/hold.sock", run) < 0) {
-        socket_path = NULL;
+    if (rc == 0 && !(socket_path = hold_socket_path(request->run_dir, request->uuid)))
         rc = rp_fail_memory(e);
-    }
     if (rc == 0) {
-        hold = new_hold(socket_path, request->ntargets);
+        hold = hold_new(socket_path, request->ntargets);
         socket_path = NULL;
         rc = hold ? describe_disks(request, scratch, hold, e) : rp_fail_memory(e);
     }
@@ -315,6 +328,7 @@ int hold_prepare(const struct hold_request *request, struct hold **ret_hold, str
         hold_free(hold);
         return rc;
     }
+    hold_make_id(hold->id);
     unlink(hold->socket_path); /* likewise: QEMU cannot bind to a socket that is there */
     *ret_hold = hold;
     return 0;
@@ -322,19 +336,25 @@ int hold_prepare(const struct hold_request *request, struct hold **ret_hold, str
 
 /* ---- descriptions ---- */
 
-char *hold_make_description(const struct hold_request *request, bool is_frozen)
+void hold_make_id(char *ret_id)
 {
     uint64_t id = 0;
+
+    /* Where there is no randomness yet, the time has to do. */
+    if (getrandom(&id, sizeof id, GRND_NONBLOCK) != sizeof id)
+        id = (uint64_t)time(NULL);
+    snprintf(ret_id, HOLD_ID_SIZE, "%016" PRIx64, id);
+}
+
+char *hold_make_description(const struct hold_request *request, const char *id, bool is_frozen)
+{
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
 
     if (!out)
         return NULL;
-    /* Where there is no randomness yet, the time has to do. */
-    if (getrandom(&id, sizeof id, GRND_NONBLOCK) != sizeof id)
-        id = (uint64_t)time(NULL);
-    fprintf(out, "refpointfs id=%016" PRIx64 " consistency_level=%d", id, is_frozen ? 1 : 2);
+    fprintf(out, "refpointfs id=%s consistency_level=%d", id, is_frozen ? 1 : 2);
     for (size_t i = 0; i < request->ntargets; i++)
         if (request->targets[i].part == HOLD_MARKED && request->targets[i].size_bytes)
             fprintf(out, " %s=%" PRIu64, request->targets[i].target,
@@ -403,7 +423,7 @@ static int make_xml(const struct hold_request *request, const struct hold *hold,
                     char **ret_checkpoint, struct rp_error *e)
 {
     struct xml_mark_disk *marks = calloc(request->ntargets + 1, sizeof *marks);
-    char *description = hold_make_description(request, hold->is_frozen);
+    char *description = hold_make_description(request, hold->id, hold->is_frozen);
     int rc;
 
     if (!marks) {
@@ -468,7 +488,8 @@ int hold_save_nvram(const struct hold_request *request, struct hold *hold)
         return 0;
     if (!request->is_local)
         return put(&hold->nvram_why, "the VM's NVRAM is on another host");
-    if (asprintf(&copy, "%s/%s/nvram", request->scratch_dir, request->uuid) < 0)
+    copy = hold_nvram_path(request->scratch_dir, request->uuid);
+    if (!copy)
         return -ENOMEM;
     unlink(copy); /* a service that died may have left it */
     if (nvram_save(request->nvram, copy, &e) < 0) {
@@ -522,6 +543,7 @@ int hold_begin(const struct hold_request *request, struct hold **ret_hold, struc
         for (size_t i = 0; i < hold->ndisks; i++)
             if (!*hold->disks[i].base)
                 *hold->disks[i].bitmap = '\0';
+        request->prepared(request->opaque, hold);
         rc = begin(request, hold, e);
     }
     if (rc == 0 && hold_save_nvram(request, hold) < 0) {
@@ -634,7 +656,7 @@ static int end_job(struct virt *virt, const char *uuid, const struct hold *hold,
     return rc;
 }
 
-static void remove_leftovers(const struct hold *hold)
+void hold_remove_leftovers(const struct hold *hold)
 {
     unlink(hold->socket_path);
     if (hold->nvram && *hold->nvram)
@@ -653,29 +675,6 @@ int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struc
     if (rc == -ENOENT)
         rc = 0; /* the domain is gone, and its job with it */
     if (rc == 0)
-        remove_leftovers(hold);
-    return rc;
-}
-
-int hold_end_orphan(struct virt *virt, const char *uuid, const char *run_dir, bool *ret_ended,
-                    struct rp_error *e)
-{
-    char *path = NULL, *ours = NULL;
-    int rc = current_socket(virt, uuid, &path, e);
-
-    if (rc < 0)
-        return rc;
-    if (asprintf(&ours, "%s/%s/hold.sock", run_dir, uuid) < 0) {
-        free(path);
-        return rp_fail_memory(e);
-    }
-    *ret_ended = strcmp(path, ours) == 0;
-    if (*ret_ended) {
-        const struct hold orphan = {.socket_path = ours};
-
-        rc = hold_end(virt, uuid, &orphan, e);
-    }
-    free(path);
-    free(ours);
+        hold_remove_leftovers(hold);
     return rc;
 }

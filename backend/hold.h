@@ -45,6 +45,7 @@ struct hold_disk {
 };
 
 struct hold {
+    char id[HOLD_ID_SIZE]; /* of the checkpoint made with it, if any; no two holds have the same */
     char *socket_path;
     bool is_frozen;  /* it is application consistent: file systems were frozen at the instant */
     bool is_offline; /* served for a VM that is off, by a process of ours: no job of libvirt's */
@@ -93,6 +94,9 @@ struct hold_request {
     bool has_owner;  /* the user QEMU runs as, who must reach both folders */
     uid_t owner_uid;
     gid_t owner_gid;
+    /* All is chosen, nothing is begun: the last moment to write down what is about to be. */
+    void (*prepared)(void *opaque, const struct hold *hold);
+    void *opaque;
 };
 
 /*
@@ -125,8 +129,10 @@ int hold_save_nvram(const struct hold_request *request, struct hold *hold);
  */
 int hold_begin(const struct hold_request *request, struct hold **ret_hold, struct rp_error *e);
 
+void hold_make_id(char *ret_id); /* HOLD_ID_SIZE bytes */
+
 /* Allocated; NULL when out of memory. */
-char *hold_make_description(const struct hold_request *request, bool is_frozen);
+char *hold_make_description(const struct hold_request *request, const char *id, bool is_frozen);
 
 /* True in *ret_alive while the domain's backup job is this hold's. */
 int hold_is_alive(struct virt *virt, const char *uuid, const struct hold *hold, bool *ret_alive,
@@ -139,11 +145,19 @@ int hold_is_alive(struct virt *virt, const char *uuid, const struct hold *hold, 
 int hold_end(struct virt *virt, const char *uuid, const struct hold *hold, struct rp_error *e);
 
 /*
- * Ends a backup job whose socket lies in the VM's folder below `run_dir`: a hold that a service
- * which died left behind. Any other job is left alone. *ret_ended says whether there was one.
+ * The path of the socket of all holds of that VM, by which a later service finds a job that one
+ * before began. Allocated; NULL when out of memory.
  */
-int hold_end_orphan(struct virt *virt, const char *uuid, const char *run_dir, bool *ret_ended,
-                    struct rp_error *e);
+char *hold_socket_path(const char *run_dir, const char *uuid);
+
+/* Likewise, of the copy of the firmware's variables. */
+char *hold_nvram_path(const char *scratch_dir, const char *uuid);
+
+/* Removes what a hold that has ended may have left on disk. */
+void hold_remove_leftovers(const struct hold *hold);
+
+/* An empty record of as many disks; takes over the path, which NULL is allowed for. */
+struct hold *hold_new(char *socket_path, size_t ndisks);
 
 struct hold *hold_copy(const struct hold *hold); /* NULL when out of memory */
 void hold_free(struct hold *hold);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Jobs: the queue, their states, and a worker thread for each that runs. Knows nothing of what a
- * job does: that is the `run` function it is given.
+ * job does: that is the `run` function it is given. Jobs are in the journal from before they begin,
+ * so that the next service knows them; those that it finds unfinished there are JOB_KILLED.
  *
  * NOTES ON THE THREAD MODEL. At most `max_running` workers live at once; each runs one job's `run`
  * and then ends. Any thread may submit, ask and cancel. A worker publishes by the job_set_*()
- * functions, which copy under the queue's lock; `changed` is called without it.
+ * functions, which copy under the queue's lock; `changed` is called without it. A worker that gives
+ * no sign of life is given up by the watch (job-watch.c): its job ends, the thread is left.
  */
 #ifndef REFPOINTFS_JOB_H
 #define REFPOINTFS_JOB_H
@@ -18,15 +20,20 @@
 
 struct job_queue;
 struct job;
+struct journal;
+struct kept_job;
 
 struct job_params {
     uint64_t owner;               /* serial of the reference point or VM it was asked of */
     uint64_t vm;                  /* at most one job a VM is queued or runs */
     const char *vm_name;          /* these strings are copied */
+    const char *uuid;             /* of the VM */
     const char *refpoint;         /* "" for the VM as it is */
+    const char *point_id;         /* tells the point from another of its name; or "" */
     const char *settings;         /* INI as understood */
     const char *export_directory; /* as asked for */
-    uid_t caller_uid;
+    bool makes_directory;         /* it does not exist yet */
+    const struct caller *caller;  /* copied */
     /*
      * Runs in the worker. 0 = completed; otherwise -errno with *e filled. Calls job_check() at
      * least every 100 ms or so and returns what it returned if that is not 0.
@@ -38,15 +45,27 @@ struct job_params {
     void *opaque;
 };
 
-/* Numbers go on after `last_id`. */
-int job_queue_open(unsigned max_running, uint64_t last_id, const struct backend_events *events,
-                   struct job_queue **ret_queue, struct rp_error *e);
+/*
+ * With the jobs that `journal` (borrowed; NULL: none) has, after whose numbers those of new ones go
+ * on. Slow.
+ */
+int job_queue_open(unsigned max_running, struct journal *journal,
+                   const struct backend_events *events, struct job_queue **ret_queue,
+                   struct rp_error *e);
 
-/* Refuses new jobs, cancels all, waits for every worker, frees everything. NULL is allowed. */
+/*
+ * Refuses new jobs, cancels all and waits for every worker. False when there are some that do not
+ * come back: they may use the queue, and all that their jobs use, for as long as the process lives.
+ * Slow.
+ */
+bool job_queue_end(struct job_queue *queue);
+
+/* After job_queue_end() said true: frees everything. NULL is allowed. */
 void job_queue_close(struct job_queue *queue);
 
 /*
- * Queues a job. RESULT_IN_USE when the VM has one already; opaque is then still the caller's.
+ * Queues a job, and puts it into the journal: slow. RESULT_IN_USE when the VM has one already;
+ * opaque is then still the caller's.
  */
 int job_submit(struct job_queue *queue, const struct job_params *params, uint64_t *ret_job,
                struct rp_error *e);
@@ -54,11 +73,25 @@ int job_submit(struct job_queue *queue, const struct job_params *params, uint64_
 /* True while a job of that VM (or that owner) is queued or runs. */
 bool job_vm_is_busy(struct job_queue *queue, uint64_t vm);
 
-/* The highest number that a job has had. */
-uint64_t job_last_id(struct job_queue *queue);
-
 /* The last job of an owner, 0 if it never had one. */
 uint64_t job_last_of(struct job_queue *queue, uint64_t owner);
+
+/*
+ * Tells who `owner` is, for the jobs of the services before: those of that VM, name and id are its.
+ */
+void job_bind(struct job_queue *queue, uint64_t owner, uint64_t vm, const char *uuid,
+              const char *refpoint, const char *point_id);
+
+/*
+ * The next job after `after` that a service before could not clean up after; a copy without `vm`
+ * and `settings`, for kept_job_clear(). job_set_clean() adds a sentence to its error.
+ */
+bool job_next_unclean(struct job_queue *queue, uint64_t after, uint64_t *ret_job,
+                      struct kept_job *ret_kept);
+void job_set_clean(struct job_queue *queue, uint64_t job, const char *sentence);
+
+/* Who had asked for it. */
+void job_read_caller(const struct kept_job *kept, struct caller *ret_caller);
 
 /* As backend.h's functions of those names, for serials of jobs. */
 int job_stat(struct job_queue *queue, uint64_t job, struct child *ret_child);
@@ -79,6 +112,22 @@ struct job_counts job_count(struct job_queue *queue);
 
 /* 0, or -errno with *e filled when the job was cancelled or ran into its deadline. */
 int job_check(struct job *job, struct rp_error *e);
+
+/* What the names of its temporary files have in them, and nobody else's. */
+const char *job_tag(const struct job *job);
+
+/*
+ * Files that are about to get their names, a line each: on disk when this returns, so that a
+ * service after ours can tell them from others.
+ */
+int job_set_files(struct job *job, const char *files, struct rp_error *e);
+
+/*
+ * All is done and the job completes, whatever else comes. -errno with *e filled when it was given
+ * up meanwhile: then it has to be undone.
+ */
+int job_commit(struct job *job, struct rp_error *e);
+
 void job_set_timeout(struct job *job, uint64_t seconds); /* from now; 0 = none */
 void job_set_running(struct job *job);                   /* starting -> running */
 void job_set_total(struct job *job, uint64_t bytes);

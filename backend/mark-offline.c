@@ -44,9 +44,11 @@ static int redefine(struct registry *registry, const struct mark *mark, struct r
 {
     struct xml_mark_disk *disks = calloc(mark->ntargets + 1, sizeof *disks);
     const struct hold_request request = {.targets = mark->targets, .ntargets = mark->ntargets};
-    char *description = hold_make_description(&request, false), *xml;
+    char id[HOLD_ID_SIZE], *description, *xml;
     int rc;
 
+    hold_make_id(id);
+    description = hold_make_description(&request, id, false);
     if (!disks || !description) {
         free(disks);
         free(description);
@@ -150,6 +152,7 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
 {
     struct offline_disk *disks = calloc(mark->ntargets + 1, sizeof *disks);
     struct hold_request request;
+    struct kept_hold *kept;
     struct hold *hold = NULL;
     int rc;
 
@@ -157,6 +160,13 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
     rc = disks ? hold_prepare(&request, &hold, e) : rp_fail_memory(e);
     for (size_t i = 0; rc == 0 && i < hold->ndisks; i++)
         rc = describe_disk(mark, &hold->disks[i], &disks[i], e);
+    if (rc == 0) {
+        hold->is_offline = true;
+        kept = registry_keep_new_hold(registry, mark, hold);
+        if (kept)
+            kept_hold_clear(kept);
+        free(kept);
+    }
     if (rc == 0)
         rc = offline_serve(hold->socket_path, disks, hold->ndisks, &made->offline, e);
     if (rc == 0 && hold_save_nvram(&request, hold) < 0)
@@ -166,7 +176,6 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
         hold_free(hold);
         return rc;
     }
-    hold->is_offline = true;
     made->hold = hold;
     return 0;
 }

@@ -294,8 +294,13 @@ static uint64_t end_mark(struct registry *registry, struct mark *mark, struct ma
         vm->hold_used_ms = registry_now_ms();
         registry_add_disks_locked(vm);
     }
+    if (vm->hold)
+        guard_wake_locked(registry);
     /* The hold too: its job may have ended before anybody here knew of it. */
     registry_enqueue_locked(registry, vm, TASK_SIZES | TASK_HOLD);
+    pthread_mutex_unlock(&registry->lock);
+    registry_keep_hold(registry, vm);
+    pthread_mutex_lock(&registry->lock);
     registry_unref_vm_locked(vm);
     pthread_mutex_unlock(&registry->lock);
     return serial;
@@ -338,13 +343,57 @@ void mark_describe(struct registry *registry, const struct mark *mark, struct ma
     };
 }
 
+/* What hold_begin() tells when it is about to. */
+struct preparation {
+    struct registry *registry;
+    const struct mark *mark;
+    struct kept_hold *kept; /* NULL until then */
+};
+
+static void on_prepared(void *opaque, const struct hold *hold)
+{
+    struct preparation *preparation = opaque;
+
+    preparation->kept = registry_keep_new_hold(preparation->registry, preparation->mark, hold);
+}
+
+/*
+ * With the connection gone, libvirt may have begun the hold or not, or begin it yet: what was
+ * written down stays, for the job to be found by it.
+ */
+static void settle_kept(struct registry *registry, const struct mark *mark, struct kept_hold *kept,
+                        int rc, const struct rp_error *e)
+{
+    if (!kept)
+        return;
+    if (rc < 0 && e->result == RESULT_NOT_AVAILABLE) {
+        pthread_mutex_lock(&registry->lock);
+        if (!mark->vm->left) {
+            mark->vm->left = kept;
+            mark->vm->left_ms = registry_now_ms();
+            kept = NULL;
+        }
+        pthread_mutex_unlock(&registry->lock);
+    }
+    if (kept)
+        kept_hold_clear(kept);
+    free(kept);
+}
+
 static int mark_and_hold(struct registry *registry, const struct mark *mark, struct made *made,
                          struct rp_error *e)
 {
     struct hold_request request;
 
+    struct preparation preparation = {registry, mark, NULL};
+    int rc;
+
     mark_describe(registry, mark, made, &request);
-    return hold_begin(&request, &made->hold, e);
+    request.prepared = on_prepared;
+    request.opaque = &preparation;
+    rc = hold_begin(&request, &made->hold, e);
+    settle_kept(registry, mark, preparation.kept, rc, e);
+    return rc;
 }
 
 /*

@@ -259,6 +259,18 @@ static void stop_old(const char *pid_file, const char *socket_path)
         kill((pid_t)pid, SIGTERM);
 }
 
+void offline_stop_left(const char *socket_path)
+{
+    char *pid_file;
+
+    if (asprintf(&pid_file, "%s.pid", socket_path) < 0)
+        return;
+    stop_old(pid_file, socket_path);
+    unlink(pid_file);
+    unlink(socket_path);
+    free(pid_file);
+}
+
 static struct offline *new_offline(const char *socket_path, const struct offline_disk *disks,
                                    size_t ndisks)
 {

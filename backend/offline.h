@@ -48,6 +48,9 @@ bool offline_is_unchanged(const struct offline *offline);
 int offline_is_bitmap_empty(const char *socket_path, const char *export_name, const char *bitmap,
                             bool *ret_empty, struct rp_error *e);
 
+/* Ends what a service that died left serving on that socket, and removes its files. */
+void offline_stop_left(const char *socket_path);
+
 /* Keeps the struct, though not what it serves, beyond offline_stop(): until offline_unref(). */
 void offline_ref(struct offline *offline);
 void offline_unref(struct offline *offline);

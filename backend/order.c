@@ -149,166 +149,12 @@ int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_
     return rc;
 }
 
-/* ---- what an owner remembers ---- */
-
-struct refuse {
-    const struct rp_error *e;
-    uint64_t last_job;
-    bool busy;
-};
-
-static void put_refusal(struct slot *slot, void *opaque)
-{
-    const struct refuse *refuse = opaque;
-
-    slot->refusal = *refuse->e;
-    slot->refused_after = refuse->last_job;
-    slot->refused_while_busy = refuse->busy;
-    clock_gettime(CLOCK_REALTIME, &slot->refused);
-}
-
-static void copy_slot(struct slot *slot, void *opaque)
-{
-    *(struct slot *)opaque = *slot;
-}
-
-static void count_receiving(struct slot *slot, void *opaque)
-{
-    int delta = *(int *)opaque;
-
-    slot->receiving += (unsigned)delta;
-    if (delta < 0 && slot->settled > 0)
-        slot->settled--;
-}
-
 /* The text is a job now: what is shown is the job, though its writer has not let go yet. */
 static void settle(struct slot *slot, void *opaque)
 {
     (void)opaque;
     if (slot->settled < slot->receiving)
         slot->settled++;
-}
-
-static bool is_running(struct order_desk *desk, uint64_t job)
-{
-    enum job_state state;
-    int result;
-
-    return job && job_get_state(desk->queue, job, &state, &result) == 0 &&
-           !job_state_has_ended(state);
-}
-
-void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_error *e)
-{
-    struct refuse refuse = {.e = e, .last_job = job_last_of(desk->queue, owner)};
-
-    refuse.busy = is_running(desk, refuse.last_job);
-    registry_with_slot(desk->registry, owner, put_refusal, &refuse);
-    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-}
-
-void order_receiving(struct order_desk *desk, uint64_t owner, int delta)
-{
-    registry_with_slot(desk->registry, owner, count_receiving, &delta);
-    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-}
-
-/* What job/ of an owner shows. */
-enum view { VIEW_NONE, VIEW_JOB, VIEW_RECEIVING, VIEW_REFUSAL };
-
-static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, uint64_t *ret_job,
-                enum view *ret_view)
-{
-    int rc = registry_with_slot(desk->registry, owner, copy_slot, ret_slot);
-
-    if (rc < 0)
-        return rc;
-    *ret_job = job_last_of(desk->queue, owner);
-    if (is_running(desk, *ret_job))
-        *ret_view = VIEW_JOB;
-    else if (ret_slot->receiving > ret_slot->settled)
-        *ret_view = VIEW_RECEIVING;
-    else if (ret_slot->refusal.result && !ret_slot->refused_while_busy &&
-             ret_slot->refused_after == *ret_job)
-        *ret_view = VIEW_REFUSAL;
-    else
-        *ret_view = *ret_job ? VIEW_JOB : VIEW_NONE;
-    return 0;
-}
-
-int order_get_state(struct order_desk *desk, uint64_t owner, enum job_state *ret_state,
-                    int *ret_result)
-{
-    struct slot slot;
-    enum view view;
-    uint64_t job;
-    int rc = look(desk, owner, &slot, &job, &view);
-
-    if (rc < 0)
-        return rc;
-    if (view == VIEW_JOB)
-        return job_get_state(desk->queue, job, ret_state, ret_result);
-    *ret_state = view == VIEW_RECEIVING ? JOB_RECEIVING
-                 : view == VIEW_REFUSAL ? JOB_EXCEPTION
-                                        : JOB_NONE;
-    *ret_result = view == VIEW_REFUSAL ? slot.refusal.result : RESULT_JOB_STARTED;
-    return 0;
-}
-
-/* What is shown when there is no job to show: names, and the state. */
-static int describe_slot(struct order_desk *desk, uint64_t owner, const struct slot *slot,
-                         enum view view, struct job_info *ret_info, struct rp_error *e)
-{
-    struct job_info info = {
-        .error = strdup(view == VIEW_REFUSAL ? slot->refusal.message : ""),
-        .export_directory = strdup(""),
-        .settings = strdup(""),
-        .last_refusal = strdup(""),
-        .state = view == VIEW_RECEIVING ? JOB_RECEIVING
-                 : view == VIEW_REFUSAL ? JOB_EXCEPTION
-                                        : JOB_NONE,
-        .has_result = view != VIEW_NONE,
-        .result = view == VIEW_REFUSAL ? slot->refusal.result : RESULT_JOB_STARTED,
-    };
-    int rc = registry_names(desk->registry, owner, &info.vm, &info.refpoint, e);
-
-    if (view == VIEW_REFUSAL)
-        info.submitted = info.ended = slot->refused;
-    if (rc == 0 && (!info.error || !info.export_directory || !info.settings || !info.last_refusal))
-        rc = rp_fail_memory(e);
-    if (rc < 0) {
-        job_info_clear(&info);
-        return rc;
-    }
-    *ret_info = info;
-    return 0;
-}
-
-int order_get_info(struct order_desk *desk, uint64_t owner, struct job_info *ret_info,
-                   struct rp_error *e)
-{
-    struct job_info info;
-    struct slot slot;
-    enum view view;
-    uint64_t job;
-    int rc = look(desk, owner, &slot, &job, &view);
-
-    if (rc < 0)
-        return rp_fail_errno(e, -rc, "no such reference point");
-    rc = view == VIEW_JOB ? job_get_info(desk->queue, job, &info, e)
-                          : describe_slot(desk, owner, &slot, view, &info, e);
-    if (rc < 0)
-        return rc;
-    if (slot.refusal.result) {
-        free(info.last_refusal);
-        if (asprintf(&info.last_refusal, "%d %s", slot.refusal.result, slot.refusal.message) < 0) {
-            info.last_refusal = NULL;
-            job_info_clear(&info);
-            return rp_fail_memory(e);
-        }
-    }
-    *ret_info = info;
-    return 0;
 }
 
 /* ---- the template ---- */
@@ -433,6 +279,16 @@ static int on_verify(void *opaque, struct rp_error *e)
     return registry_export_verify(run->order->desk->registry, &run->order->subject, true, e);
 }
 
+static int on_naming(void *opaque, const char *files, struct rp_error *e)
+{
+    return job_set_files(((struct run *)opaque)->job, files, e);
+}
+
+static int on_commit(void *opaque, struct rp_error *e)
+{
+    return job_commit(((struct run *)opaque)->job, e);
+}
+
 static void on_running(void *opaque, uint64_t bytes_total)
 {
     struct run *run = opaque;
@@ -551,8 +407,11 @@ static int export(struct job *job, struct order *order, struct rp_error *e)
         .caller = &order->caller,
         .bandwidth_bytes = order->settings.has_bandwidth ? order->settings.bandwidth_bytes
                                                          : desk->options->bandwidth_bytes,
+        .tag = job_tag(job),
         .check = on_check,
         .verify = on_verify,
+        .naming = on_naming,
+        .commit = on_commit,
         .running = on_running,
         .done = on_done,
         .note = on_note,
@@ -596,16 +455,18 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
         .owner = order->owner,
         .vm = order->subject.vm,
         .vm_name = order->subject.vm_name,
+        .uuid = order->subject.uuid,
         .refpoint = order->subject.refpoint,
+        .point_id = order->subject.id,
         .export_directory = order->settings.export_directory,
-        .caller_uid = order->caller.uid,
+        .makes_directory = outdir_is_missing(order->settings.export_directory, &order->caller),
+        .caller = &order->caller,
         .run = run,
         .release = release,
         .opaque = order,
     };
     struct order_desk *desk = order->desk; /* the order may be gone once it is submitted */
     uint64_t owner = order->owner;
-    struct rp_error ignored;
     char *text = NULL;
     size_t length;
     FILE *out = open_memstream(&text, &length);
@@ -626,9 +487,6 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
         registry_with_slot(desk->registry, owner, settle, NULL);
         desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
     }
-    /* That a number is used twice after a restart is not worth refusing an export for. */
-    if (rc == 0)
-        journal_set_last_job(desk->journal, job_last_id(desk->queue), &ignored);
     return rc;
 }
 

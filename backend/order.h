@@ -15,7 +15,6 @@ struct order_desk {
     struct registry *registry;
     struct job_queue *queue;
     const struct backend_options *options;
-    struct journal *journal;
     struct backend_events events;
 };
 

@@ -27,6 +27,7 @@ struct outfile {
 
 struct outdir {
     struct caller caller;
+    char *tag;
     int fd;
     char *path;
     bool made;
@@ -156,8 +157,21 @@ static int open_as_caller(struct outdir *outdir, const char *path, struct rp_err
     return rc;
 }
 
-int outdir_open(const char *path, const struct caller *caller, struct outdir **ret_outdir,
-                struct rp_error *e)
+bool outdir_is_missing(const char *path, const struct caller *caller)
+{
+    struct rp_error ignored;
+    struct stat st;
+    bool missing;
+
+    if (caller_enter(caller, &ignored) < 0)
+        return false;
+    missing = stat(path, &st) < 0 && errno == ENOENT;
+    caller_leave();
+    return missing;
+}
+
+int outdir_open(const char *path, const struct caller *caller, const char *tag,
+                struct outdir **ret_outdir, struct rp_error *e)
 {
     struct outdir *outdir = calloc(1, sizeof *outdir);
     int rc;
@@ -166,7 +180,8 @@ int outdir_open(const char *path, const struct caller *caller, struct outdir **r
         return rp_fail_memory(e);
     outdir->caller = *caller;
     outdir->fd = -1;
-    rc = caller_enter(caller, e);
+    outdir->tag = strdup(tag);
+    rc = outdir->tag ? caller_enter(caller, e) : rp_fail_memory(e);
     if (rc == 0) {
         rc = open_as_caller(outdir, path, e);
         caller_leave();
@@ -205,7 +220,7 @@ static int open_file(struct outdir *outdir, struct outfile *file)
 
     if (fd >= 0 || errno == EACCES || errno == ENOSPC || errno == EDQUOT || errno == EROFS)
         return fd;
-    if (asprintf(&file->temporary, ".%s.%ld.part", file->name, (long)getpid()) < 0) {
+    if (asprintf(&file->temporary, ".%s.%s" OUTDIR_TEMPORARY_END, file->name, outdir->tag) < 0) {
         file->temporary = NULL;
         errno = ENOMEM;
         return -1;
@@ -258,6 +273,22 @@ int outdir_write(struct outdir *outdir, const char *name, const void *data, size
     if (rc == 0 && fsync(fd) < 0)
         rc = rp_fail_errno(e, errno, "syncing '%s' in '%s'", name, outdir->path);
     return rc;
+}
+
+int outdir_print_files(const struct outdir *outdir, FILE *out, struct rp_error *e)
+{
+    for (const struct outfile *file = outdir->files; file; file = file->next) {
+        struct stat st;
+
+        if (file->named || file->fd < 0)
+            continue;
+        if (fstat(file->fd, &st) < 0)
+            return rp_fail_errno(e, errno, "cannot look at '%s' in '%s'", file->name, outdir->path);
+        fprintf(out, "%llu %llu %lld.%ld %s\n", (unsigned long long)st.st_ino,
+                (unsigned long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+                file->name);
+    }
+    return 0;
 }
 
 static int give_name(struct outdir *outdir, struct outfile *file)
@@ -326,12 +357,16 @@ int outdir_publish(struct outdir *outdir, struct rp_error *e)
     return rc < 0 ? rc : sync_directory(outdir, e);
 }
 
+/* The manifest goes first: without it there is no export. */
 static void remove_all(struct outdir *outdir)
 {
     struct rp_error ignored;
 
     if (caller_enter(&outdir->caller, &ignored) < 0)
         return;
+    for (struct outfile *file = outdir->files; file; file = file->next)
+        if (file->named && strcmp(file->name, OUTDIR_MANIFEST) == 0)
+            unlinkat(outdir->fd, file->name, 0);
     for (struct outfile *file = outdir->files; file; file = file->next) {
         if (file->named)
             unlinkat(outdir->fd, file->name, 0);
@@ -360,6 +395,7 @@ void outdir_close(struct outdir *outdir, bool keep)
     if (outdir->fd >= 0)
         close(outdir->fd);
     free(outdir->path);
+    free(outdir->tag);
     free(outdir);
 }
 

@@ -10,12 +10,17 @@
 #ifndef REFPOINTFS_OUTDIR_H
 #define REFPOINTFS_OUTDIR_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "backend.h"
 #include "error.h"
 
 #define OUTDIR_MANIFEST "export.ini"
+
+/* How the names of temporary files end. */
+#define OUTDIR_TEMPORARY_END ".part"
 
 struct outdir;
 
@@ -29,9 +34,15 @@ int outdir_check(const char *path, const struct caller *caller, struct rp_error 
 /* The same for a directory that holds an export which is to be read. */
 int outdir_check_base(const char *path, const struct caller *caller, struct rp_error *e);
 
-/* Opens the directory, making it if only its parent exists. *caller is copied. */
-int outdir_open(const char *path, const struct caller *caller, struct outdir **ret_outdir,
-                struct rp_error *e);
+/* Would outdir_open() make it? With the caller's rights. */
+bool outdir_is_missing(const char *path, const struct caller *caller);
+
+/*
+ * Opens the directory, making it if only its parent exists. *caller is copied, and so is `tag`,
+ * which becomes part of the names of temporary files.
+ */
+int outdir_open(const char *path, const struct caller *caller, const char *tag,
+                struct outdir **ret_outdir, struct rp_error *e);
 
 /* The directory's path without symbolic links, as long as the outdir lives. */
 const char *outdir_path(const struct outdir *outdir);
@@ -46,6 +57,12 @@ int outdir_create(struct outdir *outdir, const char *name, int *ret_fd, struct r
 int outdir_write(struct outdir *outdir, const char *name, const void *data, size_t length,
                  struct rp_error *e);
 
+/*
+ * A line for each file that the next outdir_publish() gives a name: what tells it from any other
+ * file of that name, for outdir_clean(). They must be whole by now. -errno, *e filled.
+ */
+int outdir_print_files(const struct outdir *outdir, FILE *out, struct rp_error *e);
+
 /* Gives all files made since the last call their names, and syncs the directory. */
 int outdir_publish(struct outdir *outdir, struct rp_error *e);
 
@@ -54,6 +71,20 @@ int outdir_publish(struct outdir *outdir, struct rp_error *e);
  * directory too if outdir_open() made it and it is empty. NULL is allowed.
  */
 void outdir_close(struct outdir *outdir, bool keep);
+
+/* What is known of an export that a service did not live to finish. Borrowed. */
+struct outdir_left {
+    const char *path, *tag;
+    const char *files;   /* as outdir_print_files() printed them, or "" */
+    bool made_directory; /* it did not exist before */
+};
+
+/*
+ * Removes what is left of it, unless it is complete all the same: all its files and a manifest are
+ * there. There being nothing left is no failure. Slow, without bound where a file server is dead.
+ */
+int outdir_clean(const struct outdir_left *left, const struct caller *caller, bool *ret_complete,
+                 struct rp_error *e);
 
 /*
  * Reads a small file (at most `max` bytes) of an export directory with the caller's rights. The

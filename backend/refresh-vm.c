@@ -100,8 +100,10 @@ static void remove_vm(struct registry *registry, struct vm *vm)
     pthread_mutex_lock(&registry->lock);
     struct table disks = registry_take_disks_locked(vm);
     struct offline *offline = vm->offline;
-    bool first = !vm->gone;
+    struct kept_hold *left = vm->left;
+    bool first = !vm->gone, held = vm->hold != NULL;
     vm->offline = NULL;
+    vm->left = NULL;
     if (first) {
         vm->gone = true;
         table_remove(&registry->vms, vm->serial);
@@ -110,6 +112,10 @@ static void remove_vm(struct registry *registry, struct vm *vm)
     pthread_mutex_unlock(&registry->lock);
     registry_end_disks(registry, &disks);
     offline_stop(offline); /* an export that reads it fails */
+    if (left)
+        registry_drop_left(registry, vm->uuid, left);
+    else if (held)
+        journal_remove_hold(registry->journal, vm->uuid);
     if (first) {
         registry_changed(registry, vm->serial, TOPIC_GONE);
         registry_changed(registry, 0, TOPIC_LIST);
@@ -458,22 +464,6 @@ static void refresh_hold(struct registry *registry, struct vm *vm)
         registry_end_hold(registry, vm, serial, &e);
 }
 
-/*
- * Only before anything is known of the VM: until then nobody can mark it (registry_wait_known),
- * and a job with our socket cannot be our own.
- */
-static void end_orphan(struct registry *registry, struct vm *vm)
-{
-    struct rp_error e;
-    bool ended, known;
-
-    pthread_mutex_lock(&registry->lock);
-    known = vm->xml || registry->is_test;
-    pthread_mutex_unlock(&registry->lock);
-    if (!known)
-        hold_end_orphan(registry->virt, vm->uuid, registry->options->run_dir, &ended, &e);
-}
-
 /* The guest must not stay frozen because its agent was slow: again and again, until it answers. */
 static void thaw(struct registry *registry, struct vm *vm)
 {
@@ -489,12 +479,13 @@ static void thaw(struct registry *registry, struct vm *vm)
 
 void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks)
 {
-    if (tasks & TASK_ORPHAN)
-        end_orphan(registry, vm);
+    /* A hold that is found again has its point: which has to be known before anything else is. */
+    if (tasks & (TASK_LIST | TASK_ORPHAN))
+        refresh_list(registry, vm);
+    if ((tasks & TASK_ORPHAN) && registry_readopt(registry, vm) < 0 && !vm->xml)
+        return; /* nobody can mark the VM until that is decided; the keeper asks again */
     if (tasks & TASK_DOMAIN)
         refresh_domain(registry, vm);
-    if ((tasks & TASK_LIST) && !vm->gone)
-        refresh_list(registry, vm);
     if (tasks & TASK_THAW)
         thaw(registry, vm);
     if (tasks & TASK_HOLD)

@@ -107,6 +107,9 @@ static int list_domains(struct registry *registry, struct rp_error *e)
         }
         virt_domain_clear(&domains[i]);
     }
+    pthread_mutex_unlock(&registry->lock);
+    registry_take_left(registry);
+    pthread_mutex_lock(&registry->lock);
     /* Also those that libvirt no longer lists: their refresh finds them gone. */
     for (size_t i = 0; i < registry->vms.count; i++)
         registry_enqueue_locked(registry, registry->vms.items[i],
@@ -152,6 +155,8 @@ static void queue_due_locked(struct registry *registry)
 
     for (size_t i = 0; i < registry->vms.count; i++) {
         struct vm *vm = registry->vms.items[i];
+        if (vm->left && now - vm->left_ms >= KEEPER_TICK_MS)
+            registry_enqueue_locked(registry, vm, TASK_ORPHAN | (vm->xml ? 0 : TASK_DOMAIN));
         if (vm->owes_thaw && now - vm->thawed_ms >= REGISTRY_THAW_MS)
             registry_enqueue_locked(registry, vm, TASK_THAW);
         if (vm->hold && !vm->hold_ending && vm->hold_uses == 0 &&
@@ -174,12 +179,12 @@ static struct timespec after_ms(int64_t ms)
     return until;
 }
 
-static void sleep_locked(struct registry *registry, int64_t ms)
+void registry_sleep_locked(struct registry *registry, pthread_cond_t *condition, int64_t ms)
 {
     struct timespec until = after_ms(ms);
 
     if (!registry->stop)
-        pthread_cond_timedwait(&registry->keeper, &registry->lock, &until);
+        pthread_cond_timedwait(condition, &registry->lock, &until);
 }
 
 static void *keeper(void *opaque)
@@ -194,7 +199,7 @@ static void *keeper(void *opaque)
         if (virt_is_connected(registry->virt)) {
             pause_ms = RECONNECT_MIN_MS;
             queue_due_locked(registry);
-            sleep_locked(registry, KEEPER_TICK_MS);
+            registry_sleep_locked(registry, &registry->keeper, KEEPER_TICK_MS);
             continue;
         }
         pthread_mutex_unlock(&registry->lock);
@@ -205,7 +210,7 @@ static void *keeper(void *opaque)
         if (rc < 0) {
             registry->connection = e;
             pthread_cond_broadcast(&registry->fresh);
-            sleep_locked(registry, pause_ms);
+            registry_sleep_locked(registry, &registry->keeper, pause_ms);
             pause_ms = pause_ms * 2 < RECONNECT_MAX_MS ? pause_ms * 2 : RECONNECT_MAX_MS;
         }
     }
@@ -295,6 +300,8 @@ int registry_start_threads(struct registry *registry, struct rp_error *e)
     if (pthread_create(&registry->keeper_thread, NULL, keeper, registry) != 0)
         return rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
     registry->has_keeper = true;
+    if (guard_start(registry, e) < 0)
+        return -e->err;
     while (registry->nthreads < REGISTRY_THREADS) {
         if (pthread_create(&registry->threads[registry->nthreads], NULL, refresher, registry) != 0)
             return rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
@@ -305,6 +312,7 @@ int registry_start_threads(struct registry *registry, struct rp_error *e)
 
 void registry_stop_threads(struct registry *registry)
 {
+    guard_stop(registry);
     pthread_mutex_lock(&registry->lock);
     registry->stop = true;
     pthread_cond_broadcast(&registry->work);

@@ -183,12 +183,27 @@ int registry_check_driver(struct registry *registry, struct rp_error *e)
                : 0;
 }
 
+/* Is the VM's hold still the one that the subject has? */
+static bool is_hold_of_locked(const struct vm *vm, const struct export_subject *subject)
+{
+    return vm->hold && strcmp(vm->hold->id, subject->hold->id) == 0;
+}
+
+/* The next service shall know whether it was in use. */
+static void keep_and_unref(struct registry *registry, struct vm *vm)
+{
+    registry_keep_hold(registry, vm);
+    pthread_mutex_lock(&registry->lock);
+    registry_unref_vm_locked(vm);
+    pthread_mutex_unlock(&registry->lock);
+}
+
 int registry_export_begin(struct registry *registry, uint64_t owner, const char *base, bool use,
                           struct export_subject *ret_subject, struct rp_error *e)
 {
     struct export_subject subject = {0};
     struct refpoint *refpoint = NULL;
-    struct vm *vm;
+    struct vm *vm, *used = NULL;
     int rc;
 
     pthread_mutex_lock(&registry->lock);
@@ -200,9 +215,14 @@ int registry_export_begin(struct registry *registry, uint64_t owner, const char 
     }
     rc = vm && vm->name ? describe_locked(vm, refpoint, base, &subject, e)
                         : rp_fail_errno(e, ENOENT, "no such reference point or VM");
-    if (rc == 0 && use && subject.hold)
+    if (rc == 0 && use && subject.hold) {
         vm->hold_uses++;
+        vm->refs++;
+        used = vm;
+    }
     pthread_mutex_unlock(&registry->lock);
+    if (used)
+        keep_and_unref(registry, used);
     if (rc < 0) {
         export_subject_clear(&subject);
         return rc;
@@ -216,12 +236,16 @@ void registry_export_end(struct registry *registry, struct export_subject *subje
     if (subject->hold) {
         pthread_mutex_lock(&registry->lock);
         struct vm *vm = table_find(&registry->vms, subject->vm);
-        if (vm && vm->hold && vm->hold_uses > 0 &&
-            strcmp(vm->hold->socket_path, subject->hold->socket_path) == 0) {
+        if (vm && is_hold_of_locked(vm, subject) && vm->hold_uses > 0) {
             vm->hold_uses--;
             vm->hold_used_ms = registry_now_ms();
+            vm->refs++;
+        } else {
+            vm = NULL;
         }
         pthread_mutex_unlock(&registry->lock);
+        if (vm)
+            keep_and_unref(registry, vm);
     }
     export_subject_clear(subject);
 }
@@ -404,6 +428,31 @@ int registry_export_hold(struct registry *registry, const struct registry_spec *
     return rc;
 }
 
+/* A hold that has ended: our own reason if we have one, else what is known. */
+static int verify_online(struct registry *registry, const struct export_subject *subject,
+                         struct rp_error *e)
+{
+    const struct vm *vm;
+    int rc = 0;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, subject->vm);
+    if (vm && strcmp(vm->lost_id, subject->hold->id) == 0) {
+        *e = vm->lost;
+        rc = -e->err;
+    } else if (!vm || !vm->active) {
+        rc = rp_fail(e, RESULT_FAILED, "VM '%s' was shut off, or its QEMU ended, during the export",
+                     subject->vm_name);
+    } else if (!is_hold_of_locked(vm, subject)) {
+        rc = rp_fail(e, RESULT_FAILED,
+                     "the backup job that held the data was ended from outside, during the export "
+                     "of VM '%s'",
+                     subject->vm_name);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
+}
+
 int registry_export_verify(struct registry *registry, const struct export_subject *subject,
                            bool thorough, struct rp_error *e)
 {
@@ -411,8 +460,10 @@ int registry_export_verify(struct registry *registry, const struct export_subjec
     bool started;
     struct vm *vm;
 
-    if (!subject->hold || !subject->hold->is_offline)
+    if (!subject->hold)
         return 0;
+    if (!subject->hold->is_offline)
+        return verify_online(registry, subject, e);
     pthread_mutex_lock(&registry->lock);
     vm = table_find(&registry->vms, subject->vm);
     started = !vm || vm->active || !vm->offline;

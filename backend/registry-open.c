@@ -36,6 +36,17 @@ static void on_job_ended(void *opaque, const char *uuid)
     pthread_mutex_unlock(&registry->lock);
 }
 
+/* Perhaps for want of scratch space: the guard shall look at once. */
+static void on_io_error(void *opaque, const char *uuid)
+{
+    struct registry *registry = opaque;
+
+    (void)uuid;
+    pthread_mutex_lock(&registry->lock);
+    guard_wake_locked(registry);
+    pthread_mutex_unlock(&registry->lock);
+}
+
 static void on_disconnected(void *opaque)
 {
     struct registry *registry = opaque;
@@ -53,10 +64,12 @@ static void init_locks(struct registry *registry)
 
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&registry->keeping, NULL);
     pthread_mutex_init(&registry->lock, NULL);
     pthread_cond_init(&registry->work, NULL);
     pthread_cond_init(&registry->fresh, &monotonic);
     pthread_cond_init(&registry->keeper, &monotonic);
+    pthread_cond_init(&registry->guard, &monotonic);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -67,6 +80,7 @@ int registry_open(const struct backend_options *options, const struct backend_ev
     const struct virt_events virt_events = {
         .domain = on_domain,
         .job_ended = on_job_ended,
+        .io_error = on_io_error,
         .disconnected = on_disconnected,
         .opaque = registry,
     };
@@ -82,6 +96,7 @@ int registry_open(const struct backend_options *options, const struct backend_ev
     if (rc == 0)
         rc = registry_start_threads(registry, e);
     if (rc < 0) {
+        registry_end(registry);
         registry_close(registry);
         return rc;
     }
@@ -89,27 +104,42 @@ int registry_open(const struct backend_options *options, const struct backend_ev
     return 0;
 }
 
-static void end_all_holds(struct registry *registry)
+/*
+ * That of a reference point waits for the next service, where its scratch space suffices for all
+ * that the guest can write meanwhile: nobody would be there to let go of it in time.
+ */
+static void leave_or_end_hold(struct registry *registry, struct vm *vm, uint64_t *claimed_bytes)
 {
     struct rp_error e;
 
-    for (size_t i = 0; i < registry->vms.count; i++) {
-        struct vm *vm = registry->vms.items[i];
-        registry_end_disks(registry, &vm->hold_disks);
-        offline_stop(vm->offline);
-        vm->offline = NULL;
-        if (vm->hold)
-            hold_end(registry->virt, vm->uuid, vm->hold, &e);
+    registry_end_disks(registry, &vm->hold_disks);
+    offline_stop(vm->offline);
+    vm->offline = NULL;
+    if (!vm->hold || vm->left)
+        return;
+    if (!vm->hold->is_offline && vm->hold_refpoint && guard_can_wait(registry, vm, claimed_bytes)) {
+        registry_keep_hold(registry, vm);
+        return;
     }
+    if (vm->hold->is_offline || hold_end(registry->virt, vm->uuid, vm->hold, &e) == 0)
+        journal_remove_hold(registry->journal, vm->uuid);
+}
+
+void registry_end(struct registry *registry)
+{
+    uint64_t claimed_bytes = 0;
+
+    if (!registry)
+        return;
+    registry_stop_threads(registry);
+    for (size_t i = 0; registry->virt && i < registry->vms.count; i++)
+        leave_or_end_hold(registry, registry->vms.items[i], &claimed_bytes);
 }
 
 void registry_close(struct registry *registry)
 {
     if (!registry)
         return;
-    registry_stop_threads(registry);
-    if (registry->virt)
-        end_all_holds(registry);
     virt_close(registry->virt);
     for (size_t i = 0; i < registry->vms.count; i++)
         registry_unref_vm_locked(registry->vms.items[i]);
@@ -118,6 +148,8 @@ void registry_close(struct registry *registry)
     pthread_cond_destroy(&registry->work);
     pthread_cond_destroy(&registry->fresh);
     pthread_cond_destroy(&registry->keeper);
+    pthread_cond_destroy(&registry->guard);
+    pthread_mutex_destroy(&registry->keeping);
     pthread_mutex_destroy(&registry->lock);
     free(registry);
 }

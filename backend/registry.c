@@ -79,6 +79,9 @@ void registry_unref_vm_locked(struct vm *vm)
         registry_free_refpoint(vm->refpoints.items[i]);
     table_clear(&vm->refpoints);
     registry_drop_hold_locked(vm);
+    if (vm->left)
+        kept_hold_clear(vm->left);
+    free(vm->left);
     registry_free_disks(vm->disks, vm->ndisks);
     free(vm->name);
     free(vm->xml);
@@ -322,6 +325,24 @@ uint64_t registry_vm_of(struct registry *registry, uint64_t owner)
 
     pthread_mutex_lock(&registry->lock);
     serial = find_owner_locked(registry, owner, &vm, &refpoint) ? vm->serial : 0;
+    pthread_mutex_unlock(&registry->lock);
+    return serial;
+}
+
+uint64_t registry_identify(struct registry *registry, uint64_t owner, char *ret_uuid, char *ret_id,
+                           char **ret_refpoint)
+{
+    struct refpoint *refpoint;
+    uint64_t serial = 0;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    if (find_owner_locked(registry, owner, &vm, &refpoint) &&
+        (*ret_refpoint = strdup(refpoint ? refpoint->name : ""))) {
+        memcpy(ret_uuid, vm->uuid, VIRT_UUID_SIZE);
+        memcpy(ret_id, refpoint ? refpoint->id : "", refpoint ? HOLD_ID_SIZE : 1);
+        serial = vm->serial;
+    }
     pthread_mutex_unlock(&registry->lock);
     return serial;
 }

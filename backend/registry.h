@@ -9,6 +9,8 @@
  * registry-open.c     beginning, end, and libvirt's events
  * refresh.c           the threads that ask libvirt, their queue, the clock  its own threads
  * refresh-vm.c        what they ask of a VM, and put in                     likewise
+ * readopt.c           holds written down, and found again                  likewise
+ * guard.c             looks at the scratch space                            its own thread
  * mark.c              making reference points and holds                     the caller's, slow
  * release.c           ending holds, deleting points                         likewise
  * mark-offline.c      the same for VMs that are off                        likewise
@@ -74,6 +76,7 @@ struct refpoint_disk_record {
 struct slot {
     unsigned settled;        /* of those, writers whose text became a job: no longer receiving */
     unsigned receiving;      /* writers with text in hand */
+    bool is_bound;           /* jobs of the services before know that they are its */
     struct rp_error refusal; /* of the newest refused text; result 0 = none */
     uint64_t refused_after;  /* the owner's last job at that time: later ones outdate the refusal */
     bool refused_while_busy; /* a job ran: the refusal is remembered but job/ goes on showing it */
@@ -131,6 +134,10 @@ struct vm {
     bool hold_ending;
     int64_t hold_used_ms;    /* and see registry_hold_used_ms_locked() */
     struct table hold_disks; /* struct disk, of a hold of a reference point */
+    struct kept_hold *left; /* what a service before wrote down, until it is decided about */
+    int64_t left_ms;        /* since when it is known */
+    struct rp_error lost;   /* why the hold of lost_id was let go of; result 0 = none was */
+    char lost_id[HOLD_ID_SIZE];
 
     unsigned tasks;
     bool queued;
@@ -144,10 +151,11 @@ struct registry {
     const struct backend_options *options;
     struct backend_events events;
 
-    pthread_mutex_t lock;  /* protects all below, and every record */
-    pthread_cond_t work;   /* the queue got longer, or stop */
-    pthread_cond_t fresh;  /* a refresh came to its end */
-    pthread_cond_t keeper; /* the connection broke, or stop */
+    pthread_mutex_t keeping; /* of what is written down of holds: one writer; before `lock` */
+    pthread_mutex_t lock;    /* protects all below, and every record */
+    pthread_cond_t work;     /* the queue got longer, or stop */
+    pthread_cond_t fresh;    /* a refresh came to its end */
+    pthread_cond_t keeper;   /* the connection broke, or stop */
     struct table vms;
     struct vm *first_queued, *last_queued;
     bool stop;
@@ -159,6 +167,9 @@ struct registry {
     pthread_t threads[REGISTRY_THREADS], keeper_thread;
     size_t nthreads;
     bool has_keeper;
+    pthread_t guard_thread;
+    pthread_cond_t guard; /* something is held, or stop */
+    bool has_guard;
 };
 
 int64_t registry_now_ms(void);
@@ -166,7 +177,13 @@ int64_t registry_now_ms(void);
 int registry_open(const struct backend_options *options, const struct backend_events *events,
                   struct journal *journal, struct registry **ret_registry, struct rp_error *e);
 
-/* Ends every hold, joins the threads. */
+/*
+ * Joins the threads. Ends all holds but those of reference points that can wait for the next
+ * service without harm: what is written down of them stays. NULL is allowed. Slow.
+ */
+void registry_end(struct registry *registry);
+
+/* After registry_end(): frees everything. NULL is allowed. */
 void registry_close(struct registry *registry);
 
 /* ---- tables; the functions of backend.h of like names ---- */
@@ -221,6 +238,14 @@ uint64_t registry_vm_of(struct registry *registry, uint64_t owner);
 /* The names of an owner of jobs; *ret_refpoint is "" for a VM. Freed by the caller. */
 int registry_names(struct registry *registry, uint64_t owner, char **ret_vm, char **ret_refpoint,
                    struct rp_error *e);
+
+/*
+ * What a later service will know an owner of jobs by: the VM's uuid, and of a point its name
+ * (*ret_refpoint, freed by the caller) and id; both "" for a VM. Returns the VM's serial, 0 when
+ * the owner is gone or memory is out.
+ */
+uint64_t registry_identify(struct registry *registry, uint64_t owner, char *ret_uuid, char *ret_id,
+                           char **ret_refpoint);
 
 /* Calls `use` under the lock with the slot of an owner: no more than a copy. -ENOENT if gone. */
 int registry_with_slot(struct registry *registry, uint64_t owner,
@@ -350,6 +375,41 @@ const struct vm_disk *registry_find_disk(const struct vm *vm, const char *target
 /* registry_create() for an export, whose hold is in use from the beginning: mark.c. Slow. */
 int registry_make_hold(struct registry *registry, uint64_t vm, const struct registry_spec *spec,
                        uint64_t *ret_refpoint, struct rp_error *e);
+
+struct mark;
+
+/*
+ * readopt.c. registry_keep_new_hold() writes down a hold that is about to be begun, and returns a
+ * copy (NULL when out of memory) for vm->left, should it never be known what became of it;
+ * registry_keep_hold() writes down that of a VM as it is now, or that there is none. Slow.
+ */
+struct kept_hold *registry_keep_new_hold(struct registry *registry, const struct mark *mark,
+                                         const struct hold *hold);
+void registry_keep_hold(struct registry *registry, struct vm *vm);
+
+/* Gives VMs what the service before wrote down of their holds. */
+void registry_take_left(struct registry *registry);
+
+/* Removes what is left of such a hold, and frees it. */
+void registry_drop_left(struct registry *registry, const char *uuid, struct kept_hold *left);
+
+/* Takes over a hold that a service before left, or ends it. -errno: it cannot be told yet. Slow. */
+int registry_readopt(struct registry *registry, struct vm *vm);
+
+/* Until the condition is signalled, for so long at most, or not at all when it is to stop. */
+void registry_sleep_locked(struct registry *registry, pthread_cond_t *condition, int64_t ms);
+
+/* ---- guard.c ---- */
+
+int guard_start(struct registry *registry, struct rp_error *e);
+void guard_stop(struct registry *registry);
+void guard_wake_locked(struct registry *registry);
+
+/*
+ * True when the VM's hold cannot fill the scratch space, whatever the guest writes, beside others
+ * that need `*claimed_bytes` at most; what it needs is added there.
+ */
+bool guard_can_wait(struct registry *registry, struct vm *vm, uint64_t *claimed_bytes);
 
 /* What is needed of a VM to mark it, copied, so that the lock is free while libvirt works. */
 struct mark {

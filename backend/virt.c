@@ -16,7 +16,7 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
-#define EVENT_CALLBACKS 5
+#define EVENT_CALLBACKS 6
 
 struct virt {
     char *uri; /* NULL: libvirt's default */
@@ -185,6 +185,18 @@ static void on_change(virConnectPtr connection __attribute__((unused)), virDomai
     tell_domain(opaque, domain);
 }
 
+static void on_io_error(virConnectPtr connection __attribute__((unused)), virDomainPtr domain,
+                        const char *path __attribute__((unused)),
+                        const char *alias __attribute__((unused)),
+                        int action __attribute__((unused)), void *opaque)
+{
+    struct virt *virt = opaque;
+    char uuid[VIRT_UUID_SIZE];
+
+    if (virDomainGetUUIDString(domain, uuid) == 0)
+        virt->events.io_error(virt->events.opaque, uuid);
+}
+
 static void on_agent(virConnectPtr connection __attribute__((unused)), virDomainPtr domain,
                      int state __attribute__((unused)), int reason __attribute__((unused)),
                      void *opaque)
@@ -307,6 +319,7 @@ static void subscribe(struct virt *virt, virConnectPtr connection)
     } wanted[] = {
         {VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle)},
         {VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed)},
+        {VIR_DOMAIN_EVENT_ID_IO_ERROR, VIR_DOMAIN_EVENT_CALLBACK(on_io_error)},
         {VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_agent)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_change)},
         {VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_change)},
@@ -679,6 +692,30 @@ int virt_settle(struct virt *virt, const char *uuid, struct rp_error *e)
     atomic_fetch_add(&virt->rpcs, 1);
     return virDomainMemoryStats(domain, stats, VIR_DOMAIN_MEMORY_STAT_NR, 0) >= 0 ? 0
                                                                                   : fail_libvirt(e);
+}
+
+int virt_is_paused_by_io(struct virt *virt, const char *uuid, bool *ret_paused, struct rp_error *e)
+{
+    DOMAIN domain = get_domain(virt, uuid, e);
+    int state, reason;
+
+    if (!domain)
+        return missing(e);
+    atomic_fetch_add(&virt->rpcs, 1);
+    if (virDomainGetState(domain, &state, &reason, 0) < 0)
+        return fail_libvirt(e);
+    *ret_paused = state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_IOERROR;
+    return 0;
+}
+
+int virt_resume(struct virt *virt, const char *uuid, struct rp_error *e)
+{
+    DOMAIN domain = get_domain(virt, uuid, e);
+
+    if (!domain)
+        return missing(e);
+    atomic_fetch_add(&virt->rpcs, 1);
+    return virDomainResume(domain) == 0 ? 0 : fail_libvirt(e);
 }
 
 int virt_abort_job(struct virt *virt, const char *uuid, struct rp_error *e)

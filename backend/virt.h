@@ -32,6 +32,8 @@ struct virt_events {
     void (*domain)(void *opaque, const char *uuid);
     /* A job of the domain, ours or foreign, ended. */
     void (*job_ended)(void *opaque, const char *uuid);
+    /* A write of the guest failed; it may be paused for it. */
+    void (*io_error)(void *opaque, const char *uuid);
     /* The connection broke. */
     void (*disconnected)(void *opaque);
     void *opaque;
@@ -126,6 +128,10 @@ int virt_has_job(struct virt *virt, const char *uuid, bool *ret_busy, struct rp_
  * turn behind it. Fails where the domain does not run.
  */
 int virt_settle(struct virt *virt, const char *uuid, struct rp_error *e);
+
+/* True in *ret_paused when QEMU paused it because a write had failed. */
+int virt_is_paused_by_io(struct virt *virt, const char *uuid, bool *ret_paused, struct rp_error *e);
+int virt_resume(struct virt *virt, const char *uuid, struct rp_error *e);
 
 /* Aborts the domain's job, whoever began it: the caller has made sure whose it is. */
 int virt_abort_job(struct virt *virt, const char *uuid, struct rp_error *e);

@@ -365,6 +365,16 @@ unmount_rp()
     [ $status -eq 0 ] || fail "refpointfs ended with $status: $(cat "$T/refpointfs.log")"
 }
 
+# kill_rp: kill -9 of the service; returns when it is gone, and its mount.
+kill_rp()
+{
+    kill -KILL "$mount_pid" 2>/dev/null || true
+    wait_for 10 process_is_gone "$mount_pid"
+    wait "$mount_pid" 2>/dev/null || true
+    fusermount3 -u -z "$MNT" 2>/dev/null || true
+    mount_pid=
+}
+
 # Ends what unmount_rp did not, the hard way: for tests that fail half-way.
 mount_end()
 {

@@ -69,13 +69,14 @@ static struct job_queue *open_queue(unsigned max_running)
     struct job_queue *queue = NULL;
     struct rp_error e;
 
-    assert_int_equal(job_queue_open(max_running, 0, &to_events, &queue, &e), 0);
+    assert_int_equal(job_queue_open(max_running, NULL, &to_events, &queue, &e), 0);
     return queue;
 }
 
 static int submit(struct job_queue *queue, uint64_t vm, struct script *script, uint64_t *ret_job,
                   struct rp_error *e)
 {
+    const struct caller caller = {.uid = 7};
     const struct job_params params = {
         .owner = vm + 100,
         .vm = vm,
@@ -83,7 +84,9 @@ static int submit(struct job_queue *queue, uint64_t vm, struct script *script, u
         .refpoint = "tue",
         .settings = "ExportDirectory=/b\n",
         .export_directory = "/b",
-        .caller_uid = 7,
+        .uuid = "0",
+        .point_id = "",
+        .caller = &caller,
         .run = run,
         .release = release,
         .opaque = script,

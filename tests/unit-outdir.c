@@ -134,7 +134,8 @@ static void test_rights_are_the_callers(void **unused)
 
     assert_int_equal(mkdir(in_folder("theirs"), 0700), 0);
     assert_int_equal(chown(in_folder("theirs"), stranger.uid, stranger.gid), 0);
-    assert_int_equal(outdir_open(in_folder("theirs/new"), &stranger, &outdir, &e), 0);
+    assert_int_equal(
+        outdir_open(in_folder("theirs/new"), &stranger, "0123456789abcdef", &outdir, &e), 0);
     assert_int_equal(outdir_create(outdir, "a", &fd, &e), 0);
     assert_int_equal(outdir_publish(outdir, &e), 0);
     outdir_close(outdir, true);
@@ -158,7 +159,7 @@ static void test_names_come_with_publish(void **unused)
     int fd;
 
     (void)unused;
-    assert_int_equal(outdir_open(in_folder("new"), &me, &outdir, &e), 0);
+    assert_int_equal(outdir_open(in_folder("new"), &me, "0123456789abcdef", &outdir, &e), 0);
     assert_int_equal(outdir_create(outdir, "vda.qcow2", &fd, &e), 0);
     assert_int_equal(write(fd, "abc", 3), 3);
     assert_int_not_equal(access(in_folder("new/vda.qcow2"), F_OK), 0);
@@ -189,7 +190,7 @@ static void test_what_is_there_stays(void **unused)
     (void)unused;
     assert_int_equal(mkdir(in_folder("d"), 0700), 0);
     put("d/vda.qcow2", "precious");
-    assert_int_equal(outdir_open(in_folder("d"), &me, &outdir, &e), 0);
+    assert_int_equal(outdir_open(in_folder("d"), &me, "0123456789abcdef", &outdir, &e), 0);
     assert_int_equal(outdir_refuse_existing(outdir, "vda.qcow2", &e), -EEXIST);
     assert_int_equal(e.result, RESULT_INVALID_PARAMETER);
     assert_int_equal(outdir_refuse_existing(outdir, "vdb.qcow2", &e), 0);
@@ -211,7 +212,7 @@ static void test_abandoned_leaves_nothing(void **unused)
     int fd;
 
     (void)unused;
-    assert_int_equal(outdir_open(in_folder("new"), &me, &outdir, &e), 0);
+    assert_int_equal(outdir_open(in_folder("new"), &me, "0123456789abcdef", &outdir, &e), 0);
     assert_int_equal(outdir_create(outdir, "vda.qcow2", &fd, &e), 0);
     assert_int_equal(outdir_publish(outdir, &e), 0);
     assert_int_equal(outdir_create(outdir, "vdb.qcow2", &fd, &e), 0);
@@ -229,7 +230,7 @@ static void test_directory_is_held_by_descriptor(void **unused)
 
     (void)unused;
     assert_int_equal(mkdir(in_folder("elsewhere"), 0700), 0);
-    assert_int_equal(outdir_open(in_folder("new"), &me, &outdir, &e), 0);
+    assert_int_equal(outdir_open(in_folder("new"), &me, "0123456789abcdef", &outdir, &e), 0);
     assert_int_equal(rename(in_folder("new"), in_folder("moved")), 0);
     assert_int_equal(symlink("elsewhere", in_folder("new")), 0);
     assert_int_equal(outdir_create(outdir, "a", &fd, &e), 0);
