@@ -198,6 +198,7 @@ static bool adopt(struct registry *registry, struct vm *vm, const struct kept_ho
 {
     struct hold *hold = make_hold(kept);
     struct refpoint *refpoint = NULL;
+    int64_t used_ms = last_use(kept);
     uint64_t serial = 0;
 
     pthread_mutex_lock(&registry->lock);
@@ -208,7 +209,8 @@ static bool adopt(struct registry *registry, struct vm *vm, const struct kept_ho
         vm->hold_refpoint = serial = refpoint->serial;
         vm->hold_uses = 0;
         vm->hold_seconds = (unsigned)kept->seconds;
-        vm->hold_used_ms = last_use(kept);
+        vm->hold_used_ms = used_ms;
+        guard_wake_locked(registry);
         hold = NULL;
     }
     pthread_mutex_unlock(&registry->lock);

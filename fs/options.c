@@ -36,6 +36,7 @@ static const char help[] =
     "    -o quiesce=HOW   freeze the guest's file systems at the instant: auto, yes, no (auto)\n"
     "    -o state=DIR     what must survive a restart\n"
     "    -o scratch=DIR   old data of held disks\n"
+    "    -o scratch_reserve=N  bytes left free there, suffixes K M G; 0 = a twentieth (0)\n"
     "    -o run=DIR       sockets, where QEMU can reach them\n"
     "    -o group=NAME    members may mark and export, too (with allow_other)\n"
     "    -o syslog        log to syslog even in the foreground\n"
@@ -190,6 +191,7 @@ static const struct known known[] = {
     {"quiesce", parse_quiesce, 0, 0, 0},
     {"state", parse_dir, offsetof(struct options, state_dir), 0, 0},
     {"scratch", parse_dir, offsetof(struct options, scratch_dir), 0, 0},
+    {"scratch_reserve", parse_bytes, offsetof(struct options, scratch_reserve_bytes), 0, 0},
     {"run", parse_dir, offsetof(struct options, run_dir), 0, 0},
     {"group", parse_group, 0, 0, 0},
 };

@@ -21,7 +21,7 @@ struct options {
     char *scratch_dir;               /* NULL = inside state_dir */
     bool own_state_dir, own_run_dir; /* given by the user: made by nobody but the backend */
     unsigned hold_seconds, jobs, max_threads;
-    uint64_t bandwidth_bytes;
+    uint64_t bandwidth_bytes, scratch_reserve_bytes;
     enum backend_quiesce quiesce;
     bool has_group;
     gid_t group;

@@ -115,6 +115,7 @@ static int show_settings(const struct node *node, FILE *out, struct rp_error *e)
     record_text(out, "quiesce", quiesce[in_force->quiesce]);
     record_text(out, "state", in_force->state_dir);
     record_text(out, "scratch", in_force->scratch_dir);
+    record_number(out, "scratch_reserve", in_force->scratch_reserve_bytes);
     record_text(out, "run", in_force->run_dir);
     record_text(out, "group", node->options->has_group ? node->options->group_name : "");
     return 0;

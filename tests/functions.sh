@@ -171,24 +171,25 @@ embed_prepare()
     cleanup_fn guests_kill
 }
 
-# guest_new NAME [--disks N] [--size S]: defines a guest on the embedded driver, started when that
+# guest_new NAME [--disks N] [--size S] [--boot FILE]: defines a guest on the embedded driver, started when that
 # is opened. Its disks are T/NAME-vda.qcow2 with the counting boot sector, T/NAME-vdb.qcow2 ...
 # The first 16 MiB + 64 KiB of vda belong to the counter; the rest is the test's.
 guest_new()
 {
-    local name=$1 disks=1 size=64M i target file boot definition="$T/$1.disks"
+    local name=$1 disks=1 size=64M i target file boot='' definition="$T/$1.disks"
     local letters=abcdefghijklmnopqrstuvwxyz
     shift
     while [ $# -gt 0 ]; do
         case $1 in
         --disks) disks=$2 ;;
         --size) size=$2 ;;
+        --boot) boot=$2 ;;
         *) fail "guest_new: $1 is no option" ;;
         esac
         shift 2
     done
     embed_prepare
-    boot=$(built guest.bin)
+    [ -n "$boot" ] || boot=$(built guest.bin)
     : >"$definition"
     for ((i = 0; i < disks; i++)); do
         target=vd${letters:i:1}
