@@ -132,12 +132,33 @@ int outdir_check_base(const char *path, const struct caller *caller, struct rp_e
 
 /* ---- open ---- */
 
+/*
+ * Where the directory that is open is now, without symbolic links: not where its path leads by now,
+ * which somebody may have changed. Allocated; NULL with errno.
+ */
+static char *path_of(int fd)
+{
+    char link[64], *path = malloc(PATH_MAX);
+    ssize_t length;
+
+    if (!path)
+        return NULL;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    length = readlink(link, path, PATH_MAX - 1);
+    if (length < 0) {
+        free(path);
+        return NULL;
+    }
+    path[length] = '\0';
+    return path;
+}
+
 static int open_made(struct outdir *outdir, const char *path, struct rp_error *e)
 {
     outdir->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (outdir->fd < 0)
         return fail_path(e, errno, path, "cannot open the directory");
-    outdir->path = realpath(path, NULL);
+    outdir->path = path_of(outdir->fd);
     if (!outdir->path)
         return fail_path(e, errno, path, "cannot resolve the directory");
     return check_existing(outdir->fd, path, e);
@@ -357,6 +378,19 @@ int outdir_publish(struct outdir *outdir, struct rp_error *e)
     return rc < 0 ? rc : sync_directory(outdir, e);
 }
 
+/* If it is empty; wherever it or those above it were moved to meanwhile. */
+static void remove_directory(const struct outdir *outdir)
+{
+    int parent = openat(outdir->fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char *path = path_of(outdir->fd), *name = path ? strrchr(path, '/') : NULL;
+
+    if (parent >= 0 && name)
+        unlinkat(parent, name + 1, AT_REMOVEDIR);
+    if (parent >= 0)
+        close(parent);
+    free(path);
+}
+
 /* The manifest goes first: without it there is no export. */
 static void remove_all(struct outdir *outdir)
 {
@@ -373,8 +407,8 @@ static void remove_all(struct outdir *outdir)
         else if (file->temporary && file->fd >= 0)
             unlinkat(outdir->fd, file->temporary, 0);
     }
-    if (outdir->made && outdir->path)
-        rmdir(outdir->path);
+    if (outdir->made)
+        remove_directory(outdir);
     caller_leave();
 }
 

@@ -121,7 +121,7 @@ void registry_keep_hold(struct registry *registry, struct vm *vm)
     refpoint = table_find(&vm->refpoints, vm->hold_refpoint);
     if (vm->hold && (name = strdup(refpoint ? refpoint->name : "")))
         hold = hold_copy(vm->hold);
-    used_ms = (uint64_t)vm->hold_used_ms;
+    used_ms = (uint64_t)registry_hold_used_ms_locked(vm);
     seconds = vm->hold_seconds;
     in_use = vm->hold_uses > 0;
     none = !vm->hold && !vm->marking && !vm->left;
