@@ -383,9 +383,8 @@ static void settle_kept(struct registry *registry, const struct mark *mark, stru
 static int mark_and_hold(struct registry *registry, const struct mark *mark, struct made *made,
                          struct rp_error *e)
 {
-    struct hold_request request;
-
     struct preparation preparation = {registry, mark, NULL};
+    struct hold_request request;
     int rc;
 
     mark_describe(registry, mark, made, &request);

@@ -391,6 +391,17 @@ static void remove_directory(const struct outdir *outdir)
     free(path);
 }
 
+/*
+ * Closed first: NFS, and what is built on libfuse, keep an open file under another name, and the
+ * directory would not be empty.
+ */
+static void remove_temporary(const struct outdir *outdir, struct outfile *file)
+{
+    close(file->fd);
+    file->fd = -1;
+    unlinkat(outdir->fd, file->temporary, 0);
+}
+
 /* The manifest goes first: without it there is no export. */
 static void remove_all(struct outdir *outdir)
 {
@@ -405,7 +416,7 @@ static void remove_all(struct outdir *outdir)
         if (file->named)
             unlinkat(outdir->fd, file->name, 0);
         else if (file->temporary && file->fd >= 0)
-            unlinkat(outdir->fd, file->temporary, 0);
+            remove_temporary(outdir, file);
     }
     if (outdir->made)
         remove_directory(outdir);

@@ -185,7 +185,8 @@ int ring_start(pthread_t *ret_thread, void *(*run)(void *opaque), void *opaque, 
     pthread_sigmask(SIG_SETMASK, &all, &before);
     err = pthread_create(ret_thread, NULL, run, opaque);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return err ? rp_fail_errno(e, err, "starting a thread") : 0;
+    /* As everywhere: for want of memory, or of a number that stands for it. */
+    return err ? rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread") : 0;
 }
 
 void ring_get_progress(struct ring *ring, struct ring_progress *ret_progress)
