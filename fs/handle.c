@@ -56,6 +56,7 @@ struct handle {
     /* Protected by handles->lock. */
     struct handle *next, **link; /* in its bucket */
     struct snapshot *snapshot;   /* NULL: not open for reading, or `wait` */
+    _Atomic uint64_t ended;      /* of job/wait: whose result was read, 0 before; see wait_read() */
     bool was_read;               /* from offset 0: the next read there renders afresh */
     bool changed;                /* since what was read was rendered */
     struct poller *poller;
@@ -251,12 +252,13 @@ int handle_stat(struct handle *handle, struct stat *ret_stat)
     return 0;
 }
 
-static void read_wait(struct handle *handle, fuse_req_t req, off_t offset, int flags)
+static void read_wait(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
 {
     if (offset > 0)
-        fuse_reply_buf(req, NULL, 0);
+        wait_read_on(req, &handle->node, atomic_load(&handle->ended), size, offset);
     else
-        wait_read(handle->handles->waits, req, &handle->node, flags & O_NONBLOCK);
+        wait_read(handle->handles->waits, req, &handle->node, size, flags & O_NONBLOCK,
+                  &handle->ended);
 }
 
 void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
@@ -266,7 +268,7 @@ void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offse
     int ret = 0;
 
     if (handle->node.attr->flags & ATTR_WAIT) {
-        read_wait(handle, req, offset, flags);
+        read_wait(handle, req, size, offset, flags);
         return;
     }
     if (offset == 0) {

@@ -21,6 +21,8 @@ struct waiter {
     struct answer answer; /* first: see release_waiter() */
     struct waits *waits;
     struct node node;
+    size_t size;
+    _Atomic uint64_t *ended;
     struct group *group; /* NULL once it is no longer listed */
     struct waiter *prev, *next;
 };
@@ -122,7 +124,8 @@ static bool is_awaited(struct waits *waits, uint64_t serial)
     return awaited;
 }
 
-static void reply_result(fuse_req_t req, const struct node *node)
+/* No more than was asked for: the kernel takes a longer answer for an I/O error. */
+static void reply_result(fuse_req_t req, const struct node *node, size_t size, size_t offset)
 {
     char *text;
     size_t length;
@@ -132,7 +135,8 @@ static void reply_result(fuse_req_t req, const struct node *node)
         fuse_reply_err(req, -ret);
         return;
     }
-    fuse_reply_buf(req, text, length);
+    offset = offset < length ? offset : length;
+    fuse_reply_buf(req, text + offset, length - offset < size ? length - offset : size);
     free(text);
 }
 
@@ -144,8 +148,10 @@ static void answer_all(struct waiter *waiters, uint64_t serial)
         waiters = waiter->next;
         /* The job's own result: its owner may have started another one by now. */
         waiter->node.serial = serial;
-        if (answer_claim(&waiter->answer))
-            reply_result(waiter->answer.req, &waiter->node);
+        if (answer_claim(&waiter->answer)) {
+            atomic_store(waiter->ended, serial);
+            reply_result(waiter->answer.req, &waiter->node, waiter->size, 0);
+        }
         answer_unref(&waiter->answer);
     }
 }
@@ -250,14 +256,28 @@ static void enlist(struct waits *waits, struct waiter *waiter, uint64_t serial)
     }
 }
 
-void wait_read(struct waits *waits, fuse_req_t req, const struct node *node, bool nonblocking)
+void wait_read_on(fuse_req_t req, const struct node *node, uint64_t ended, size_t size,
+                  off_t offset)
+{
+    struct node read = *node;
+
+    read.serial = ended;
+    if (ended)
+        reply_result(req, &read, size, (size_t)offset);
+    else
+        fuse_reply_buf(req, NULL, 0);
+}
+
+void wait_read(struct waits *waits, fuse_req_t req, const struct node *node, size_t size,
+               bool nonblocking, _Atomic uint64_t *ended)
 {
     struct node awaited = *node;
     struct waiter *waiter;
 
     awaited.serial = serial_to_await(node->backend, node->serial);
     if (has_ended(node->backend, awaited.serial)) {
-        reply_result(req, &awaited);
+        atomic_store(ended, awaited.serial);
+        reply_result(req, &awaited, size, 0);
         return;
     }
     if (nonblocking) {
@@ -271,6 +291,8 @@ void wait_read(struct waits *waits, fuse_req_t req, const struct node *node, boo
     }
     waiter->waits = waits;
     waiter->node = awaited;
+    waiter->size = size;
+    waiter->ended = ended;
     answer_init(waits->answers, &waiter->answer, req, 0, on_interrupt, release_waiter);
     enlist(waits, waiter, awaited.serial);
     /* It may have ended just before it was listed, and then nobody else will say so. */

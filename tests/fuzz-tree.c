@@ -490,6 +490,21 @@ static void do_attr(struct input *in, const struct fuse_lowlevel_ops *ops)
     wait_for_answer(req);
 }
 
+static void do_seek(struct input *in, const struct fuse_lowlevel_ops *ops)
+{
+    struct handle_slot *slot = take_handle(in, false);
+    off_t offset = take(in, 256);
+    int whence = take(in, 2) ? SEEK_DATA : SEEK_HOLE;
+    fuse_req_t req;
+
+    if (!slot || !ops->lseek)
+        return;
+    req = new_request(in, 0);
+    req->slot = slot;
+    ops->lseek(req, slot->inode, offset, whence, &slot->fi);
+    wait_for_answer(req);
+}
+
 static void do_poll(struct input *in, const struct fuse_lowlevel_ops *ops)
 {
     struct handle_slot *slot = take_handle(in, false);
@@ -566,10 +581,17 @@ static void do_step(struct input *in, const struct fuse_lowlevel_ops *ops)
         do_attr(in, ops);
         break;
     case 8:
-        if (take(in, 2))
+        switch (take(in, 3)) {
+        case 0:
             do_poll(in, ops);
-        else
+            break;
+        case 1:
             interrupt_one(in);
+            break;
+        case 2:
+            do_seek(in, ops);
+            break;
+        }
         break;
     case 9:
         do_close(in, ops);

@@ -28,4 +28,11 @@ waiter=$!
 echo 1 >"$MNT/jobs/2/cancel"
 wait $waiter
 assert_equal 32768 "$(cat "$T/result")" "result of the second job"
+# A byte at a time, as some readers do; and what is started meanwhile does not change it.
+exec 5<"$POINT/job/wait"
+assert_equal 32 "$(dd bs=1 count=2 status=none <&5)" "first bytes of the result"
+echo ExportDirectory=/x/third/ms-1 >"$POINT/export"
+assert_equal 0 "$(cat "$POINT/job/wait")"
+assert_equal 768 "$(dd bs=1 status=none <&5)" "the rest of it"
+exec 5<&-
 unmount_rp
