@@ -163,7 +163,7 @@ static int restore_one(struct job_queue *queue, struct kept_job *kept)
     fill(job, kept);
     job->queue = queue;
     job->serial = table_new_serial(KIND_JOB);
-    if (table_append(&queue->jobs, job) < 0) {
+    if (job_list_add_locked(queue, job) < 0) {
         job_free(job);
         return -ENOMEM;
     }
@@ -198,14 +198,13 @@ void job_bind(struct job_queue *queue, uint64_t owner, uint64_t vm, const char *
               const char *refpoint, const char *point_id)
 {
     pthread_mutex_lock(&queue->lock);
-    for (size_t i = 0; i < queue->jobs.count; i++) {
+    for (size_t i = 0; i < queue->jobs.count && queue->unbound > 0; i++) {
         struct job *job = queue->jobs.items[i];
 
         if (job->owner || strcmp(job->uuid, uuid) != 0 || strcmp(job->refpoint, refpoint) != 0 ||
             strcmp(job->point_id, point_id) != 0)
             continue;
-        job->owner = owner;
-        job->vm = vm;
+        job_list_bind_locked(queue, job, owner, vm);
     }
     pthread_mutex_unlock(&queue->lock);
 }

@@ -10,14 +10,93 @@
 
 #include "job-queue.h"
 
+/* ---- what they are found by ---- */
+
+static uint64_t hash_owner(const void *item)
+{
+    return index_hash_number(((const struct job *)item)->owner);
+}
+
+static bool has_owner(const void *item, const void *key)
+{
+    return ((const struct job *)item)->owner == *(const uint64_t *)key;
+}
+
+static uint64_t hash_vm(const void *item)
+{
+    return index_hash_number(((const struct job *)item)->vm);
+}
+
+static bool has_vm(const void *item, const void *key)
+{
+    return ((const struct job *)item)->vm == *(const uint64_t *)key;
+}
+
+static const struct index_kind by_owner = {hash_owner, has_owner};
+static const struct index_kind by_vm = {hash_vm, has_vm};
+
+void job_list_init(struct job_queue *queue)
+{
+    queue->last_jobs.kind = &by_owner;
+    queue->busy_vms.kind = &by_vm;
+}
+
+static struct job *last_of_locked(const struct job_queue *queue, uint64_t owner)
+{
+    return index_find(&queue->last_jobs, index_hash_number(owner), &owner);
+}
+
+/* The newest of its owner's takes the place of the one before. */
+static int index_owner_locked(struct job_queue *queue, struct job *job)
+{
+    struct job *before = last_of_locked(queue, job->owner);
+
+    if (before)
+        index_remove(&queue->last_jobs, before);
+    return index_add(&queue->last_jobs, job);
+}
+
+int job_list_add_locked(struct job_queue *queue, struct job *job)
+{
+    if (table_append(&queue->jobs, job) < 0)
+        return -ENOMEM;
+    if (!job->owner) {
+        queue->unbound++;
+        return 0;
+    }
+    if (index_add(&queue->busy_vms, job) == 0) {
+        if (index_owner_locked(queue, job) == 0)
+            return 0;
+        index_remove(&queue->busy_vms, job);
+    }
+    table_remove(&queue->jobs, job->serial);
+    return -ENOMEM;
+}
+
+void job_list_remove_locked(struct job_queue *queue, struct job *job)
+{
+    table_remove(&queue->jobs, job->serial);
+    if (job->owner)
+        index_remove(&queue->last_jobs, job);
+    else
+        queue->unbound--;
+}
+
+void job_list_bind_locked(struct job_queue *queue, struct job *job, uint64_t owner, uint64_t vm)
+{
+    const struct job *last = last_of_locked(queue, owner);
+
+    job->owner = owner;
+    job->vm = vm;
+    queue->unbound--;
+    /* Without memory the owner shows no last job, which jobs/ still does. */
+    if (!last || last->id < job->id)
+        index_owner_locked(queue, job);
+}
+
 bool job_list_is_busy_locked(const struct job_queue *queue, uint64_t vm)
 {
-    for (size_t i = 0; i < queue->jobs.count; i++) {
-        const struct job *job = queue->jobs.items[i];
-        if (job->vm == vm && !job_state_has_ended(job->state))
-            return true;
-    }
-    return false;
+    return index_find(&queue->busy_vms, index_hash_number(vm), &vm) != NULL;
 }
 
 bool job_vm_is_busy(struct job_queue *queue, uint64_t vm)
@@ -32,14 +111,12 @@ bool job_vm_is_busy(struct job_queue *queue, uint64_t vm)
 
 uint64_t job_last_of(struct job_queue *queue, uint64_t owner)
 {
-    uint64_t serial = 0;
+    const struct job *job;
+    uint64_t serial;
 
     pthread_mutex_lock(&queue->lock);
-    for (size_t i = queue->jobs.count; i > 0 && !serial; i--) {
-        const struct job *job = queue->jobs.items[i - 1];
-        if (job->owner == owner)
-            serial = job->serial;
-    }
+    job = last_of_locked(queue, owner);
+    serial = job ? job->serial : 0;
     pthread_mutex_unlock(&queue->lock);
     return serial;
 }
@@ -65,14 +142,32 @@ int job_stat(struct job_queue *queue, uint64_t serial, struct child *ret_child)
     return job ? 0 : -ENOENT;
 }
 
+/* The first job whose number is at least `id`; count if there is none. */
+static size_t at_least_locked(const struct job_queue *queue, uint64_t id)
+{
+    size_t low = 0, high = queue->jobs.count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (((const struct job *)queue->jobs.items[middle])->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 int job_find(struct job_queue *queue, const char *id, uint64_t *ret_job)
 {
+    uint64_t number = strtoull(id, NULL, 10);
     struct child child;
     int rc = -ENOENT;
 
-    /* Compared as text: "07" and "+7" are no names of job 7. */
     pthread_mutex_lock(&queue->lock);
-    for (size_t i = 0; i < queue->jobs.count && rc < 0; i++) {
+    size_t i = at_least_locked(queue, number);
+    if (i < queue->jobs.count) {
+        /* Compared as text: "07" and "+7" are no names of job 7. */
         describe(queue->jobs.items[i], &child);
         if (strcmp(child.name, id) == 0) {
             *ret_job = child.serial;

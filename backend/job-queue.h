@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "index.h"
 #include "job.h"
 #include "journal.h"
 #include "table.h"
@@ -79,10 +80,13 @@ struct job_queue {
     struct journal *journal; /* borrowed; NULL: nothing is kept */
 
     pthread_mutex_t keeping;
-    pthread_mutex_t lock; /* protects all below and every job's fields that are not constant */
-    pthread_cond_t idle;  /* a worker ended, or there is something to join */
-    pthread_cond_t watch; /* there is something to watch, or closing */
-    struct table jobs;
+    pthread_mutex_t lock;   /* protects all below and every job's fields that are not constant */
+    pthread_cond_t idle;    /* a worker ended, or there is something to join */
+    pthread_cond_t watch;   /* there is something to watch, or closing */
+    struct table jobs;      /* in the order of their numbers, too */
+    struct index last_jobs; /* of each owner, by the owner */
+    struct index busy_vms;  /* jobs that have not ended, at most one a VM, by the VM */
+    size_t unbound;         /* jobs of the services before whose owner is not known yet */
     uint64_t last_id;
     unsigned running;
     size_t ended;
@@ -103,6 +107,17 @@ void job_decide_locked(struct job *job, int rc, const struct rp_error *e);
 bool job_end_locked(struct job *job);
 
 bool job_list_is_busy_locked(const struct job_queue *queue, uint64_t vm);
+
+/* ---- job-list.c ---- */
+
+void job_list_init(struct job_queue *queue);
+
+/* Into the table and the indexes, or into none; of a job with an owner, or 0 for one without. */
+int job_list_add_locked(struct job_queue *queue, struct job *job);
+void job_list_remove_locked(struct job_queue *queue, struct job *job);
+
+/* The owner of a job of a service before is known now. */
+void job_list_bind_locked(struct job_queue *queue, struct job *job, uint64_t owner, uint64_t vm);
 
 /* Tells of a job. */
 void job_announce(struct job_queue *queue, uint64_t job, uint64_t owner, unsigned topics);

@@ -70,6 +70,7 @@ int job_queue_open(unsigned max_running, struct journal *journal,
 
     if (!queue)
         return rp_fail_memory(e);
+    job_list_init(queue);
     queue->events = *events;
     queue->journal = journal;
     queue->max_running = max_running ? max_running : 1;
@@ -117,6 +118,7 @@ bool job_end_locked(struct job *job)
     if (job->state == JOB_COMPLETED)
         job->bytes_done = job->bytes_total;
     job->queue->ended++;
+    index_remove(&job->queue->busy_vms, job);
     return true;
 }
 
@@ -149,7 +151,7 @@ static struct job *take_oldest(struct job_queue *queue)
             oldest = job;
     }
     if (oldest) {
-        table_remove(&queue->jobs, oldest->serial);
+        job_list_remove_locked(queue, oldest);
         queue->ended--;
     }
     pthread_mutex_unlock(&queue->lock);
@@ -163,6 +165,9 @@ static void forget_oldest(struct job_queue *queue)
     while ((job = take_oldest(queue))) {
         if (queue->journal)
             journal_remove_job(queue->journal, job->id);
+        queue->events.changed(queue->events.opaque, job->serial, TOPIC_GONE);
+        if (job->owner)
+            queue->events.changed(queue->events.opaque, job->owner, TOPIC_JOB);
         job_free(job);
     }
 }
@@ -334,6 +339,8 @@ void job_queue_close(struct job_queue *queue)
     for (size_t i = 0; i < queue->jobs.count; i++)
         job_free(queue->jobs.items[i]);
     table_clear(&queue->jobs);
+    index_clear(&queue->last_jobs);
+    index_clear(&queue->busy_vms);
     pthread_cond_destroy(&queue->idle);
     pthread_cond_destroy(&queue->watch);
     pthread_mutex_destroy(&queue->lock);
@@ -390,7 +397,7 @@ static int submit_locked(struct job_queue *queue, struct job *job, struct rp_err
     if (job_list_is_busy_locked(queue, job->vm))
         return rp_fail(e, RESULT_IN_USE, "an export of VM '%s' is running", job->vm_name);
     job->serial = table_new_serial(KIND_JOB);
-    if (table_append(&queue->jobs, job) < 0)
+    if (job_list_add_locked(queue, job) < 0)
         return rp_fail_memory(e);
     job->id = ++queue->last_id;
     return 0;

@@ -25,15 +25,13 @@ static void put_refusal(struct slot *slot, void *opaque)
     clock_gettime(CLOCK_REALTIME, &slot->refused);
 }
 
-static void copy_slot(struct slot *slot, void *opaque)
-{
-    *(struct slot *)opaque = *slot;
-}
-
 static void count_receiving(struct slot *slot, void *opaque)
 {
     int delta = *(int *)opaque;
 
+    /* Without memory there was nowhere to count one that began. */
+    if (delta < 0 && slot->receiving == 0)
+        return;
     slot->receiving += (unsigned)delta;
     if (delta < 0 && slot->settled > 0)
         slot->settled--;
@@ -53,20 +51,14 @@ void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_erro
     struct refuse refuse = {.e = e, .last_job = job_last_of(desk->queue, owner)};
 
     refuse.busy = is_running(desk, refuse.last_job);
-    registry_with_slot(desk->registry, owner, put_refusal, &refuse);
+    registry_change_slot(desk->registry, owner, put_refusal, &refuse);
     desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
 }
 
 void order_receiving(struct order_desk *desk, uint64_t owner, int delta)
 {
-    registry_with_slot(desk->registry, owner, count_receiving, &delta);
+    registry_change_slot(desk->registry, owner, count_receiving, &delta);
     desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-}
-
-static void mark_bound(struct slot *slot, void *opaque)
-{
-    (void)opaque;
-    slot->is_bound = true;
 }
 
 /* The first time that anybody asks: its jobs of the services before know it by other names. */
@@ -79,7 +71,7 @@ static void bind_jobs(struct order_desk *desk, uint64_t owner)
         return;
     job_bind(desk->queue, owner, vm, uuid, refpoint, id);
     free(refpoint);
-    registry_with_slot(desk->registry, owner, mark_bound, NULL);
+    registry_set_bound(desk->registry, owner);
 }
 
 /* What job/ of an owner shows. */
@@ -88,7 +80,7 @@ enum view { VIEW_NONE, VIEW_JOB, VIEW_RECEIVING, VIEW_REFUSAL };
 static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, uint64_t *ret_job,
                 enum view *ret_view)
 {
-    int rc = registry_with_slot(desk->registry, owner, copy_slot, ret_slot);
+    int rc = registry_get_slot(desk->registry, owner, ret_slot);
 
     if (rc < 0)
         return rc;

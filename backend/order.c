@@ -484,7 +484,7 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
      * quick job may have ended by now, hidden by its text from those who were told of its end.
      */
     if (rc == 0) {
-        registry_with_slot(desk->registry, owner, settle, NULL);
+        registry_change_slot(desk->registry, owner, settle, NULL);
         desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
     }
     return rc;

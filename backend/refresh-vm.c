@@ -89,8 +89,7 @@ static void remove_vm(struct registry *registry, struct vm *vm)
         for (count = 0; count < 64 && vm->refpoints.count > 0; count++) {
             struct refpoint *refpoint = vm->refpoints.items[vm->refpoints.count - 1];
             serials[count] = refpoint->serial;
-            table_remove(&vm->refpoints, refpoint->serial);
-            registry_free_refpoint(refpoint);
+            registry_drop_refpoint_locked(vm, refpoint);
         }
         pthread_mutex_unlock(&registry->lock);
         for (size_t i = 0; i < count; i++)
@@ -104,11 +103,8 @@ static void remove_vm(struct registry *registry, struct vm *vm)
     bool first = !vm->gone, held = vm->hold != NULL;
     vm->offline = NULL;
     vm->left = NULL;
-    if (first) {
-        vm->gone = true;
-        table_remove(&registry->vms, vm->serial);
-        vm->refs--; /* the table's; the caller still has one */
-    }
+    if (first)
+        registry_remove_vm_locked(vm); /* the caller still has a reference */
     pthread_mutex_unlock(&registry->lock);
     registry_end_disks(registry, &disks);
     offline_stop(offline); /* an export that reads it fails */
@@ -139,9 +135,7 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     char *old_xml = vm->xml, *old_nvram = vm->nvram;
 
     if (differs(vm->name, domain->name)) {
-        char *old = vm->name;
-        vm->name = domain->name;
-        domain->name = old;
+        domain->name = registry_rename_vm_locked(vm, domain->name);
         topics |= TOPIC_LIST;
     }
     if (strcmp(vm->state, domain->state) != 0 || differs(vm->xml, *xml))
@@ -157,6 +151,7 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     vm->has_agent = parsed->has_agent;
     vm->owner_uid = parsed->owner_uid;
     vm->owner_gid = parsed->owner_gid;
+    vm->registry->unknown -= !vm->xml && !vm->gone;
     vm->xml = *xml;
     vm->nvram = parsed->nvram;
     parsed->nvram = old_nvram;
@@ -209,117 +204,125 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
     virt_domain_clear(&domain);
 }
 
-static bool is_in(const char *name, char *const *names, size_t count)
+/* A list of a VM's points as it comes in. */
+struct listing {
+    struct registry *registry;
+    struct vm *vm;
+    unsigned number;
+    unsigned generation; /* of the VM when it was asked for: what is ours is newer */
+    bool changed;
+};
+
+static bool list_wants(void *opaque, const char *name)
 {
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return false;
+    const struct listing *listing = opaque;
+    struct refpoint *refpoint;
+
+    pthread_mutex_lock(&listing->registry->lock);
+    refpoint = registry_find_name_locked(listing->vm, name);
+    if (refpoint)
+        refpoint->listed = listing->number;
+    pthread_mutex_unlock(&listing->registry->lock);
+    return !refpoint;
 }
 
-/* Adds the point `name` unless it is known, or something of ours changed since `generation`. */
-static bool add_point(struct registry *registry, struct vm *vm, const char *name,
-                      unsigned generation)
+static void add_point(struct listing *listing, const struct xml_checkpoint *point, char *xml)
+{
+    struct registry *registry = listing->registry;
+    struct vm *vm = listing->vm;
+    struct refpoint *refpoint = NULL;
+    struct hold_words words;
+    char *directory;
+
+    hold_read_description(point->description, &words);
+    directory =
+        journal_get_export(registry->journal, vm->uuid, point->name, point->created, words.id);
+
+    pthread_mutex_lock(&registry->lock);
+    if (vm->generation == listing->generation && !vm->gone)
+        refpoint = registry_add_refpoint_locked(vm, point, xml);
+    if (refpoint) {
+        refpoint->listed = listing->number;
+        refpoint->last_export = directory;
+        directory = NULL;
+        listing->changed = true;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    free(directory);
+    if (!refpoint)
+        free(xml);
+}
+
+static void list_add(void *opaque, const char *name, char *xml)
 {
     struct xml_checkpoint point;
-    struct rp_error e;
-    bool known, added = false;
-    char *xml;
+    struct rp_error ignored;
 
-    pthread_mutex_lock(&registry->lock);
-    known = registry_find_name_locked(vm, name) != NULL;
-    pthread_mutex_unlock(&registry->lock);
-    if (known ||
-        virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SHORT, &xml, &e) < 0)
-        return false;
-    if (xml_parse_checkpoint(xml, &point, &e) == 0) {
-        struct hold_words words;
-        struct refpoint *refpoint = NULL;
-        char *directory;
-
-        hold_read_description(point.description, &words);
-        directory = journal_get_export(registry->journal, vm->uuid, name, point.created, words.id);
-
-        pthread_mutex_lock(&registry->lock);
-        if (vm->generation == generation && !vm->gone)
-            refpoint = registry_add_refpoint_locked(vm, &point, xml);
-        if (refpoint && directory) {
-            free(refpoint->last_export);
-            refpoint->last_export = directory;
-            directory = NULL;
-        }
-        added = refpoint != NULL;
-        pthread_mutex_unlock(&registry->lock);
-        free(directory);
-        xml_checkpoint_clear(&point);
-    }
-    if (!added)
+    (void)name;
+    if (xml_parse_checkpoint(xml, &point, &ignored) < 0) {
         free(xml);
-    return added;
+        return;
+    }
+    add_point(opaque, &point, xml);
+    xml_checkpoint_clear(&point);
 }
 
-/* One point that is known but no longer listed, taken out; 0 = none. */
-static uint64_t remove_unlisted(struct registry *registry, struct vm *vm, char *const *names,
-                                size_t count, unsigned generation)
+/* The first point behind `after` that is known but not in the list, taken out; 0 = none. */
+static uint64_t remove_unlisted(const struct listing *listing, uint64_t after,
+                                uint64_t **ret_children)
 {
+    struct vm *vm = listing->vm;
     uint64_t serial = 0;
 
-    pthread_mutex_lock(&registry->lock);
-    for (size_t i = 0; i < vm->refpoints.count && !serial && vm->generation == generation; i++) {
+    pthread_mutex_lock(&listing->registry->lock);
+    for (size_t i = table_after(&vm->refpoints, after);
+         i < vm->refpoints.count && !serial && vm->generation == listing->generation; i++) {
         struct refpoint *refpoint = vm->refpoints.items[i];
-        if (is_in(refpoint->name, names, count))
+        if (refpoint->listed == listing->number)
             continue;
         serial = refpoint->serial;
-        registry_remove_refpoint_locked(vm, refpoint);
+        *ret_children = registry_remove_refpoint_locked(vm, refpoint);
     }
-    pthread_mutex_unlock(&registry->lock);
+    pthread_mutex_unlock(&listing->registry->lock);
     return serial;
 }
 
 /* Also when it did not come: asking again at once would not make it come. */
-static void list_came(struct registry *registry, struct vm *vm, int64_t asked_ms, bool changed)
+static void list_came(const struct listing *listing, int64_t asked_ms)
 {
-    pthread_mutex_lock(&registry->lock);
+    struct vm *vm = listing->vm;
+
+    pthread_mutex_lock(&listing->registry->lock);
     vm->list_ms = asked_ms;
     vm->asked_ms = 0;
-    if (changed) {
+    if (listing->changed) {
         clock_gettime(CLOCK_REALTIME, &vm->changed);
-        registry_enqueue_locked(registry, vm, TASK_SIZES);
+        registry_enqueue_locked(listing->registry, vm, TASK_SIZES);
     }
-    pthread_mutex_unlock(&registry->lock);
+    pthread_mutex_unlock(&listing->registry->lock);
+    if (listing->changed)
+        registry_changed(listing->registry, vm->serial, TOPIC_LIST);
 }
 
 static void refresh_list(struct registry *registry, struct vm *vm)
 {
+    struct listing listing = {.registry = registry, .vm = vm};
+    const struct virt_walker walker = {.wants = list_wants, .add = list_add, .opaque = &listing};
     int64_t asked = registry_now_ms();
-    bool changed = false;
-    unsigned generation;
+    uint64_t serial = 0, *children;
     struct rp_error e;
-    uint64_t serial;
-    char **names;
-    size_t count;
     int rc;
 
     pthread_mutex_lock(&registry->lock);
-    generation = vm->generation;
+    listing.generation = vm->generation;
+    listing.number = ++vm->lists;
     pthread_mutex_unlock(&registry->lock);
-    rc = virt_list_checkpoints(registry->virt, vm->uuid, &names, &count, &e);
-    if (rc < 0) {
-        list_came(registry, vm, asked, false);
-        return;
+    rc = virt_walk_checkpoints(registry->virt, vm->uuid, &walker, &e);
+    while (rc == 0 && (serial = remove_unlisted(&listing, serial, &children))) {
+        registry_tell_removed(registry, serial, children);
+        listing.changed = true;
     }
-    while ((serial = remove_unlisted(registry, vm, names, count, generation))) {
-        registry_changed(registry, serial, TOPIC_GONE);
-        changed = true;
-    }
-    for (size_t i = 0; i < count; i++) {
-        changed |= add_point(registry, vm, names[i], generation);
-        free(names[i]);
-    }
-    free(names);
-    list_came(registry, vm, asked, changed);
-    if (changed)
-        registry_changed(registry, vm->serial, TOPIC_LIST);
+    list_came(&listing, asked);
 }
 
 /* The next point whose sizes are wanted; its name is copied, since it may go away meanwhile. */

@@ -101,10 +101,8 @@ static int list_domains(struct registry *registry, struct rp_error *e)
         struct vm *vm = registry_find_uuid_locked(registry, domains[i].uuid);
         if (!vm)
             vm = registry_add_vm_locked(registry, domains[i].uuid);
-        if (vm && !vm->name) {
-            vm->name = domains[i].name;
-            domains[i].name = NULL;
-        }
+        if (vm && !vm->name)
+            domains[i].name = registry_rename_vm_locked(vm, domains[i].name);
         virt_domain_clear(&domains[i]);
     }
     pthread_mutex_unlock(&registry->lock);
@@ -220,22 +218,12 @@ static void *keeper(void *opaque)
 
 /* ---- waiting for it ---- */
 
-/* A VM that only its name is known of: just connected, or just defined. */
-static bool has_unknown_locked(const struct registry *registry)
-{
-    for (size_t i = 0; i < registry->vms.count; i++)
-        if (!((const struct vm *)registry->vms.items[i])->xml)
-            return true;
-    return false;
-}
-
 static bool is_stale_locked(struct registry *registry, uint64_t parent)
 {
     struct vm *vm;
 
     if (parent == 0)
-        return registry->connection.result == 0 &&
-               (!registry->listed || has_unknown_locked(registry));
+        return registry->connection.result == 0 && (!registry->listed || registry->unknown > 0);
     vm = table_find(&registry->vms, parent);
     if (vm && (vm->marking || vm->creating))
         return true; /* about to be longer: `echo Name=x > create; ls refpoints` */

@@ -160,7 +160,7 @@ static int copy_refpoint_locked(const struct refpoint *refpoint, struct refpoint
         .created.tv_sec = refpoint->created,
         .consistency_level = refpoint->consistency_level,
         .held = held,
-        .last_export = strdup(refpoint->last_export),
+        .last_export = strdup(refpoint->last_export ? refpoint->last_export : ""),
     };
     if (held && vm->hold_uses == 0) {
         clock_gettime(CLOCK_REALTIME, &info->hold_expires);

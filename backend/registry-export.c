@@ -162,7 +162,7 @@ static int describe_locked(const struct vm *vm, const struct refpoint *refpoint,
         .hold = held ? hold_copy(vm->hold) : NULL,
         .base = base ? strdup(base->name) : NULL,
         .base_created = base ? base->created : 0,
-        .base_last_export = strdup(base ? base->last_export : ""),
+        .base_last_export = strdup(base && base->last_export ? base->last_export : ""),
     };
     if (refpoint)
         memcpy(subject->id, refpoint->id, sizeof subject->id);

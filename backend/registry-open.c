@@ -92,6 +92,7 @@ int registry_open(const struct backend_options *options, const struct backend_ev
     registry->options = options;
     registry->events = *events;
     init_locks(registry);
+    registry_init_tables(registry);
     rc = virt_open(options->uri, &virt_events, &registry->virt, e);
     if (rc == 0)
         rc = registry_start_threads(registry, e);
@@ -141,9 +142,7 @@ void registry_close(struct registry *registry)
     if (!registry)
         return;
     virt_close(registry->virt);
-    for (size_t i = 0; i < registry->vms.count; i++)
-        registry_unref_vm_locked(registry->vms.items[i]);
-    table_clear(&registry->vms);
+    registry_clear_tables(registry);
     free(registry->versions.uri);
     pthread_cond_destroy(&registry->work);
     pthread_cond_destroy(&registry->fresh);

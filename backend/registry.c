@@ -23,6 +23,78 @@ void registry_changed(struct registry *registry, uint64_t serial, unsigned topic
     registry->events.changed(registry->events.opaque, serial, topics);
 }
 
+void registry_tell_removed(struct registry *registry, uint64_t refpoint, uint64_t *children)
+{
+    registry_changed(registry, refpoint, TOPIC_GONE);
+    for (size_t i = 0; children && children[i]; i++)
+        registry_changed(registry, children[i], TOPIC_INFO); /* another parent */
+    free(children);
+}
+
+/* ---- keys ---- */
+
+static uint64_t hash_vm_uuid(const void *item)
+{
+    return index_hash_text(((const struct vm *)item)->uuid);
+}
+
+static bool vm_has_uuid(const void *item, const void *key)
+{
+    return strcmp(((const struct vm *)item)->uuid, key) == 0;
+}
+
+static uint64_t hash_vm_name(const void *item)
+{
+    return index_hash_text(((const struct vm *)item)->name);
+}
+
+static bool vm_has_name(const void *item, const void *key)
+{
+    return strcmp(((const struct vm *)item)->name, key) == 0;
+}
+
+static uint64_t hash_refpoint_name(const void *item)
+{
+    return index_hash_text(((const struct refpoint *)item)->name);
+}
+
+static bool refpoint_has_name(const void *item, const void *key)
+{
+    return strcmp(((const struct refpoint *)item)->name, key) == 0;
+}
+
+static uint64_t hash_refpoint(const void *item)
+{
+    return index_hash_number(((const struct refpoint *)item)->serial);
+}
+
+static bool refpoint_has_serial(const void *item, const void *key)
+{
+    return ((const struct refpoint *)item)->serial == *(const uint64_t *)key;
+}
+
+static const struct index_kind vm_uuids = {hash_vm_uuid, vm_has_uuid};
+static const struct index_kind vm_names = {hash_vm_name, vm_has_name};
+static const struct index_kind refpoint_names = {hash_refpoint_name, refpoint_has_name};
+static const struct index_kind refpoints = {hash_refpoint, refpoint_has_serial};
+
+void registry_init_tables(struct registry *registry)
+{
+    registry->vm_uuids.kind = &vm_uuids;
+    registry->vm_names.kind = &vm_names;
+    registry->refpoints.kind = &refpoints;
+}
+
+void registry_clear_tables(struct registry *registry)
+{
+    while (registry->vms.count > 0)
+        registry_remove_vm_locked(registry->vms.items[registry->vms.count - 1]);
+    table_clear(&registry->vms);
+    index_clear(&registry->vm_uuids);
+    index_clear(&registry->vm_names);
+    index_clear(&registry->refpoints);
+}
+
 /* ---- records ---- */
 
 void registry_free_disks(struct vm_disk *disks, size_t ndisks)
@@ -36,11 +108,12 @@ void registry_free_disks(struct vm_disk *disks, size_t ndisks)
     free(disks);
 }
 
-void registry_free_refpoint(struct refpoint *refpoint)
+static void free_refpoint(struct refpoint *refpoint)
 {
     for (size_t i = 0; i < refpoint->ndisks; i++)
         free(refpoint->disks[i].target);
     free(refpoint->disks);
+    free(refpoint->slot);
     free(refpoint->name);
     free(refpoint->parent);
     free(refpoint->xml);
@@ -48,19 +121,43 @@ void registry_free_refpoint(struct refpoint *refpoint)
     free(refpoint);
 }
 
-void registry_remove_refpoint_locked(struct vm *vm, struct refpoint *refpoint)
+void registry_drop_refpoint_locked(struct vm *vm, struct refpoint *refpoint)
 {
+    index_remove(&vm->registry->refpoints, refpoint);
+    index_remove(&vm->refpoint_names, refpoint);
     table_remove(&vm->refpoints, refpoint->serial);
-    for (size_t i = 0; i < vm->refpoints.count; i++) {
-        struct refpoint *other = vm->refpoints.items[i];
-        char *parent = strcmp(other->parent, refpoint->name) == 0 ? strdup(refpoint->parent) : NULL;
+    free_refpoint(refpoint);
+}
 
-        if (parent) {
-            free(other->parent);
-            other->parent = parent;
-        }
+static bool adopt_child(struct refpoint *child, const struct refpoint *from)
+{
+    char *parent = strcmp(child->parent, from->name) == 0 ? strdup(from->parent) : NULL;
+
+    if (!parent)
+        return false;
+    free(child->parent);
+    child->parent = parent;
+    return true;
+}
+
+uint64_t *registry_remove_refpoint_locked(struct vm *vm, struct refpoint *refpoint)
+{
+    uint64_t *children = NULL;
+    size_t count = 0;
+
+    for (size_t i = 0; i < vm->refpoints.count; i++) {
+        struct refpoint *child = vm->refpoints.items[i];
+        uint64_t *more =
+            adopt_child(child, refpoint) ? reallocarray(children, count + 2, sizeof *more) : NULL;
+
+        if (!more)
+            continue;
+        children = more;
+        children[count++] = child->serial;
+        children[count] = 0;
     }
-    registry_free_refpoint(refpoint);
+    registry_drop_refpoint_locked(vm, refpoint);
+    return children;
 }
 
 void registry_drop_hold_locked(struct vm *vm)
@@ -75,9 +172,10 @@ void registry_unref_vm_locked(struct vm *vm)
 {
     if (--vm->refs > 0)
         return;
-    for (size_t i = 0; i < vm->refpoints.count; i++)
-        registry_free_refpoint(vm->refpoints.items[i]);
+    while (vm->refpoints.count > 0)
+        registry_drop_refpoint_locked(vm, vm->refpoints.items[vm->refpoints.count - 1]);
     table_clear(&vm->refpoints);
+    index_clear(&vm->refpoint_names);
     registry_drop_hold_locked(vm);
     if (vm->left)
         kept_hold_clear(vm->left);
@@ -95,16 +193,68 @@ struct vm *registry_add_vm_locked(struct registry *registry, const char *uuid)
 
     if (!vm)
         return NULL;
+    vm->registry = registry;
+    vm->refpoint_names.kind = &refpoint_names;
     vm->serial = table_new_serial(KIND_VM);
     vm->refs = 1;
     vm->state = "unknown";
     snprintf(vm->uuid, sizeof vm->uuid, "%s", uuid);
     clock_gettime(CLOCK_REALTIME, &vm->changed);
-    if (table_append(&registry->vms, vm) < 0) {
+    if (index_add(&registry->vm_uuids, vm) < 0) {
         free(vm);
         return NULL;
     }
+    if (table_append(&registry->vms, vm) < 0) {
+        index_remove(&registry->vm_uuids, vm);
+        free(vm);
+        return NULL;
+    }
+    registry->unknown++;
     return vm;
+}
+
+void registry_remove_vm_locked(struct vm *vm)
+{
+    struct registry *registry = vm->registry;
+
+    vm->gone = true;
+    registry->unknown -= !vm->xml;
+    if (registry_is_listed(vm))
+        index_remove(&registry->vm_names, vm);
+    index_remove(&registry->vm_uuids, vm);
+    table_remove(&registry->vms, vm->serial);
+    registry_unref_vm_locked(vm);
+}
+
+char *registry_rename_vm_locked(struct vm *vm, char *name)
+{
+    struct index *names = &vm->registry->vm_names;
+    char *before = vm->name;
+
+    if (registry_is_listed(vm))
+        index_remove(names, vm);
+    vm->name = name;
+    if (!registry_is_listed(vm) || index_add(names, vm) == 0)
+        return before;
+    /* That one finds its place again: it has just left it. */
+    vm->name = before;
+    if (registry_is_listed(vm))
+        (void)index_add(names, vm);
+    return name;
+}
+
+/* Into the tables, all or none. */
+static int list_refpoint_locked(struct vm *vm, struct refpoint *refpoint)
+{
+    if (index_add(&vm->registry->refpoints, refpoint) < 0)
+        return -ENOMEM;
+    if (index_add(&vm->refpoint_names, refpoint) == 0) {
+        if (table_append(&vm->refpoints, refpoint) == 0)
+            return 0;
+        index_remove(&vm->refpoint_names, refpoint);
+    }
+    index_remove(&vm->registry->refpoints, refpoint);
+    return -ENOMEM;
 }
 
 /* Takes over `xml` if it succeeds. NULL when out of memory. */
@@ -120,13 +270,12 @@ struct refpoint *registry_add_refpoint_locked(struct vm *vm, const struct xml_ch
     refpoint->serial = table_new_serial(KIND_REFPOINT);
     refpoint->name = strdup(point->name);
     refpoint->parent = strdup(point->parent);
-    refpoint->last_export = strdup("");
     refpoint->created = point->created;
     hold_read_description(point->description, &words);
     refpoint->consistency_level = words.consistency_level;
     memcpy(refpoint->id, words.id, sizeof refpoint->id);
-    refpoint->disks = calloc(point->ndisks + 1, sizeof *refpoint->disks);
-    if (!refpoint->name || !refpoint->parent || !refpoint->last_export || !refpoint->disks)
+    refpoint->disks = calloc(point->ndisks ? point->ndisks : 1, sizeof *refpoint->disks);
+    if (!refpoint->name || !refpoint->parent || !refpoint->disks)
         goto fail;
     for (size_t i = 0; i < point->ndisks; i++) {
         struct refpoint_disk_record *disk = &refpoint->disks[refpoint->ndisks++];
@@ -137,14 +286,14 @@ struct refpoint *registry_add_refpoint_locked(struct vm *vm, const struct xml_ch
         if (!disk->target)
             goto fail;
     }
-    if (table_append(&vm->refpoints, refpoint) < 0)
+    if (list_refpoint_locked(vm, refpoint) < 0)
         goto fail;
     refpoint->xml = xml;
     refpoint->wants_sizes = true;
     return refpoint;
 
 fail:
-    registry_free_refpoint(refpoint);
+    free_refpoint(refpoint);
     return NULL;
 }
 
@@ -152,33 +301,17 @@ fail:
 
 struct vm *registry_find_uuid_locked(struct registry *registry, const char *uuid)
 {
-    for (size_t i = 0; i < registry->vms.count; i++) {
-        struct vm *vm = registry->vms.items[i];
-        if (strcmp(vm->uuid, uuid) == 0)
-            return vm;
-    }
-    return NULL;
+    return index_find(&registry->vm_uuids, index_hash_text(uuid), uuid);
 }
 
 struct refpoint *registry_find_name_locked(const struct vm *vm, const char *name)
 {
-    for (size_t i = 0; i < vm->refpoints.count; i++) {
-        struct refpoint *refpoint = vm->refpoints.items[i];
-        if (strcmp(refpoint->name, name) == 0)
-            return refpoint;
-    }
-    return NULL;
+    return index_find(&vm->refpoint_names, index_hash_text(name), name);
 }
 
 struct refpoint *registry_find_refpoint_locked(struct registry *registry, uint64_t serial)
 {
-    for (size_t i = 0; i < registry->vms.count; i++) {
-        struct refpoint *refpoint =
-            table_find(&((struct vm *)registry->vms.items[i])->refpoints, serial);
-        if (refpoint)
-            return refpoint;
-    }
-    return NULL;
+    return index_find(&registry->refpoints, index_hash_number(serial), &serial);
 }
 
 const struct vm_disk *registry_find_disk(const struct vm *vm, const char *target)
@@ -234,16 +367,6 @@ int registry_stat(struct registry *registry, uint64_t serial, struct child *ret_
     return rc;
 }
 
-static uint64_t find_vm_locked(struct registry *registry, const char *name)
-{
-    for (size_t i = 0; i < registry->vms.count; i++) {
-        const struct vm *vm = registry->vms.items[i];
-        if (registry_is_listed(vm) && strcmp(vm->name, name) == 0)
-            return vm->serial;
-    }
-    return 0;
-}
-
 int registry_child(struct registry *registry, uint64_t parent, const char *name,
                    uint64_t *ret_serial)
 {
@@ -251,7 +374,8 @@ int registry_child(struct registry *registry, uint64_t parent, const char *name,
 
     pthread_mutex_lock(&registry->lock);
     if (parent == 0) {
-        serial = find_vm_locked(registry, name);
+        const struct vm *vm = index_find(&registry->vm_names, index_hash_text(name), name);
+        serial = vm ? vm->serial : 0;
     } else {
         struct vm *vm = table_find(&registry->vms, parent);
         struct refpoint *refpoint = vm ? registry_find_name_locked(vm, name) : NULL;
@@ -302,8 +426,7 @@ static bool find_owner_locked(struct registry *registry, uint64_t owner, struct 
     return *ret_refpoint != NULL;
 }
 
-int registry_with_slot(struct registry *registry, uint64_t owner,
-                       void (*use)(struct slot *slot, void *opaque), void *opaque)
+int registry_get_slot(struct registry *registry, uint64_t owner, struct slot *ret_slot)
 {
     struct refpoint *refpoint;
     struct vm *vm;
@@ -311,10 +434,59 @@ int registry_with_slot(struct registry *registry, uint64_t owner,
 
     pthread_mutex_lock(&registry->lock);
     found = find_owner_locked(registry, owner, &vm, &refpoint);
-    if (found)
-        use(refpoint ? &refpoint->slot : &vm->slot, opaque);
+    if (found && !refpoint)
+        *ret_slot = vm->slot;
+    else if (found)
+        *ret_slot = refpoint->slot ? *refpoint->slot : (struct slot){0};
+    if (found && refpoint)
+        ret_slot->is_bound = refpoint->is_bound;
     pthread_mutex_unlock(&registry->lock);
     return found ? 0 : -ENOENT;
+}
+
+void registry_set_bound(struct registry *registry, uint64_t owner)
+{
+    struct refpoint *refpoint;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    if (find_owner_locked(registry, owner, &vm, &refpoint))
+        *(refpoint ? &refpoint->is_bound : &vm->slot.is_bound) = true;
+    pthread_mutex_unlock(&registry->lock);
+}
+
+static int change_slot_locked(struct refpoint *refpoint,
+                              void (*change)(struct slot *slot, void *opaque), void *opaque)
+{
+    if (!refpoint->slot)
+        refpoint->slot = calloc(1, sizeof *refpoint->slot);
+    if (!refpoint->slot)
+        return -ENOMEM;
+    change(refpoint->slot, opaque);
+    if (refpoint->slot->receiving == 0 && refpoint->slot->refusal.result == 0) {
+        free(refpoint->slot);
+        refpoint->slot = NULL;
+    }
+    return 0;
+}
+
+int registry_change_slot(struct registry *registry, uint64_t owner,
+                         void (*change)(struct slot *slot, void *opaque), void *opaque)
+{
+    struct refpoint *refpoint;
+    struct vm *vm;
+    int rc = -ENOENT;
+
+    pthread_mutex_lock(&registry->lock);
+    if (find_owner_locked(registry, owner, &vm, &refpoint)) {
+        rc = 0;
+        if (refpoint)
+            rc = change_slot_locked(refpoint, change, opaque);
+        else
+            change(&vm->slot, opaque);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return rc;
 }
 
 uint64_t registry_vm_of(struct registry *registry, uint64_t owner)

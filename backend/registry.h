@@ -32,6 +32,7 @@
 #include "held-disk.h"
 #include "export.h"
 #include "hold.h"
+#include "index.h"
 #include "journal.h"
 #include "offline.h"
 #include "settings.h"
@@ -83,24 +84,29 @@ struct slot {
     struct timespec refused;
 };
 
+/* There may be a hundred thousand of them: what few need is not in here, but pointed to. */
 struct refpoint {
     uint64_t serial; /* must be first: struct table */
     struct vm *vm;
-    char *name, *parent, *xml, *last_export;
+    char *name, *parent, *xml;
+    char *last_export; /* NULL: none */
     time_t created;
+    int64_t sizes_ms; /* monotonic time of the sizes; 0 = never */
+    struct refpoint_disk_record *disks;
+    struct slot *slot; /* NULL: nothing to remember */
+    bool is_bound;     /* for slot->is_bound, which is not worth a slot */
+    unsigned ndisks;
+    unsigned listed; /* the list of the VM's points that it last stood in */
     int consistency_level;
     char id[HOLD_ID_SIZE]; /* or "" */
-    size_t ndisks;
-    struct refpoint_disk_record *disks;
     bool wants_sizes;
-    int64_t sizes_ms; /* monotonic time of the sizes; 0 = never */
-    struct slot slot;
 };
 
 struct vm {
     uint64_t serial; /* must be first: struct table */
     unsigned refs;   /* the table's, the queue's, and of threads at work on it */
     bool gone;       /* out of the table; freed with the last reference */
+    struct registry *registry;
     char uuid[VIRT_UUID_SIZE];
     char *name; /* NULL until libvirt told: not listed */
     const char *state;
@@ -117,6 +123,8 @@ struct vm {
     int64_t thawed_ms; /* when that was last tried */
     struct timespec changed;
     struct table refpoints;
+    struct index refpoint_names;
+    unsigned lists;          /* of points, that came; numbers them */
     struct rp_error refusal; /* of mkdir, rmdir, hold */
     struct slot slot;        /* of the VM's own export */
 
@@ -134,9 +142,9 @@ struct vm {
     bool hold_ending;
     int64_t hold_used_ms;    /* and see registry_hold_used_ms_locked() */
     struct table hold_disks; /* struct disk, of a hold of a reference point */
-    struct kept_hold *left; /* what a service before wrote down, until it is decided about */
-    int64_t left_ms;        /* since when it is known */
-    struct rp_error lost;   /* why the hold of lost_id was let go of; result 0 = none was */
+    struct kept_hold *left;  /* what a service before wrote down, until it is decided about */
+    int64_t left_ms;         /* since when it is known */
+    struct rp_error lost;    /* why the hold of lost_id was let go of; result 0 = none was */
     char lost_id[HOLD_ID_SIZE];
 
     unsigned tasks;
@@ -157,6 +165,9 @@ struct registry {
     pthread_cond_t fresh;    /* a refresh came to its end */
     pthread_cond_t keeper;   /* the connection broke, or stop */
     struct table vms;
+    struct index vm_uuids, vm_names; /* the latter: of those that are listed */
+    struct index refpoints;          /* of all VMs, by serial */
+    size_t unknown;                  /* VMs that only their name is known of */
     struct vm *first_queued, *last_queued;
     bool stop;
     bool listed; /* the first list of domains is complete */
@@ -247,9 +258,15 @@ int registry_names(struct registry *registry, uint64_t owner, char **ret_vm, cha
 uint64_t registry_identify(struct registry *registry, uint64_t owner, char *ret_uuid, char *ret_id,
                            char **ret_refpoint);
 
-/* Calls `use` under the lock with the slot of an owner: no more than a copy. -ENOENT if gone. */
-int registry_with_slot(struct registry *registry, uint64_t owner,
-                       void (*use)(struct slot *slot, void *opaque), void *opaque);
+/* A copy of the slot of an owner. -ENOENT if it is gone. */
+int registry_get_slot(struct registry *registry, uint64_t owner, struct slot *ret_slot);
+
+/* Calls `change` under the lock with the slot of an owner. -ENOENT if it is gone, or -ENOMEM. */
+int registry_change_slot(struct registry *registry, uint64_t owner,
+                         void (*change)(struct slot *slot, void *opaque), void *opaque);
+
+/* The jobs of the services before know that they are this owner's. */
+void registry_set_bound(struct registry *registry, uint64_t owner);
 
 /*
  * Remembers where a point was exported. An export that does not stand, because an increment has no
@@ -336,17 +353,33 @@ int registry_release_vm(struct registry *registry, uint64_t vm, struct rp_error 
 
 /* ---- between registry.c, refresh.c and mark.c; `_locked`: the caller holds the lock ---- */
 
+void registry_init_tables(struct registry *registry);
+void registry_clear_tables(struct registry *registry); /* at the end, without the lock */
+
 struct vm *registry_find_uuid_locked(struct registry *registry, const char *uuid);
 struct refpoint *registry_find_refpoint_locked(struct registry *registry, uint64_t serial);
 struct refpoint *registry_find_name_locked(const struct vm *vm, const char *name);
 struct vm *registry_add_vm_locked(struct registry *registry, const char *uuid);
+/* Out of the tables; the reference that they had is dropped. Its points must be gone before. */
+void registry_remove_vm_locked(struct vm *vm);
+/*
+ * Gives the VM the name and returns the one before, to be freed. Without memory it keeps the one
+ * it has, and the new one is returned.
+ */
+char *registry_rename_vm_locked(struct vm *vm, char *name);
 void registry_unref_vm_locked(struct vm *vm);
 void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned tasks);
 struct refpoint *registry_add_refpoint_locked(struct vm *vm, const struct xml_checkpoint *point,
                                               char *xml);
-/* Takes it out of the table, hands its children on to its parent as libvirt does, and frees it. */
-void registry_remove_refpoint_locked(struct vm *vm, struct refpoint *refpoint);
-void registry_free_refpoint(struct refpoint *refpoint);
+/*
+ * Takes it out of the tables, hands its children on to its parent as libvirt does, and frees it.
+ * Returns the serials of those children, 0 behind the last, to be told of and freed; or NULL.
+ */
+uint64_t *registry_remove_refpoint_locked(struct vm *vm, struct refpoint *refpoint);
+/* Sends the events of that, without the lock; frees `children`. */
+void registry_tell_removed(struct registry *registry, uint64_t refpoint, uint64_t *children);
+/* The same without a thought for children: of a VM that is gone. */
+void registry_drop_refpoint_locked(struct vm *vm, struct refpoint *refpoint);
 void registry_free_disks(struct vm_disk *disks, size_t ndisks);
 bool registry_is_listed(const struct vm *vm); /* has a name that a directory can have */
 void registry_drop_hold_locked(struct vm *vm);

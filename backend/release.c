@@ -134,16 +134,16 @@ int registry_release_vm(struct registry *registry, uint64_t serial, struct rp_er
 static void remove_point(struct registry *registry, struct vm *vm, uint64_t serial)
 {
     struct refpoint *refpoint;
+    uint64_t *children = NULL;
 
     pthread_mutex_lock(&registry->lock);
     vm->generation++;
     clock_gettime(CLOCK_REALTIME, &vm->changed);
     refpoint = table_find(&vm->refpoints, serial);
-    if (refpoint) {
-        registry_remove_refpoint_locked(vm, refpoint);
-    }
+    if (refpoint)
+        children = registry_remove_refpoint_locked(vm, refpoint);
     pthread_mutex_unlock(&registry->lock);
-    registry_changed(registry, serial, TOPIC_GONE);
+    registry_tell_removed(registry, serial, children);
     registry_changed(registry, vm->serial, TOPIC_LIST | TOPIC_INFO);
 }
 

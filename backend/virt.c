@@ -125,7 +125,6 @@ static virConnectPtr get_connection(struct virt *virt, struct rp_error *e)
     if (connection)
         virConnectRef(connection);
     pthread_mutex_unlock(&virt->lock);
-    atomic_fetch_add(&virt->rpcs, 1);
     if (!connection)
         rp_fail(e, RESULT_NOT_AVAILABLE, "not connected to libvirt");
     return connection;
@@ -394,6 +393,7 @@ int virt_get_versions(struct virt *virt, struct virt_versions *ret_versions, str
 
     if (!connection)
         return missing(e);
+    atomic_fetch_add(&virt->rpcs, 3);
     type = virConnectGetType(connection);
     uri = virConnectGetURI(connection);
     if (!type || !uri || virConnectGetLibVersion(connection, &version) < 0) {
@@ -462,6 +462,7 @@ int virt_list_domains(struct virt *virt, struct virt_domain **ret_domains, size_
 
     if (!connection)
         return missing(e);
+    atomic_fetch_add(&virt->rpcs, 1);
     count = virConnectListAllDomains(connection, &handles, 0);
     if (count < 0)
         return fail_libvirt(e);
@@ -526,13 +527,25 @@ int virt_get_disk_size(struct virt *virt, const char *uuid, const char *target, 
 
 /* ---- checkpoints ---- */
 
-int virt_list_checkpoints(struct virt *virt, const char *uuid, char ***ret_names, size_t *ret_count,
+static void walk(struct virt *virt, virDomainCheckpointPtr checkpoint,
+                 const struct virt_walker *walker)
+{
+    const char *name = virDomainCheckpointGetName(checkpoint);
+    char *xml;
+
+    if (!name || !walker->wants(walker->opaque, name))
+        return;
+    atomic_fetch_add(&virt->rpcs, 1);
+    xml = virDomainCheckpointGetXMLDesc(checkpoint, VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN);
+    if (xml)
+        walker->add(walker->opaque, name, xml);
+}
+
+int virt_walk_checkpoints(struct virt *virt, const char *uuid, const struct virt_walker *walker,
                           struct rp_error *e)
 {
     DOMAIN domain = get_domain(virt, uuid, e);
     virDomainCheckpointPtr *handles = NULL;
-    char **names;
-    size_t used = 0;
     int count;
 
     if (!domain)
@@ -542,21 +555,11 @@ int virt_list_checkpoints(struct virt *virt, const char *uuid, char ***ret_names
     count = virDomainListAllCheckpoints(domain, &handles, VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL);
     if (count < 0)
         return fail_libvirt(e);
-    names = calloc((size_t)count + 1, sizeof *names);
     for (int i = 0; i < count; i++) {
-        if (names && (names[used] = strdup(virDomainCheckpointGetName(handles[i]))))
-            used++;
+        walk(virt, handles[i], walker);
         virDomainCheckpointFree(handles[i]);
     }
     free(handles);
-    if (!names || used < (size_t)count) {
-        for (size_t i = 0; names && i < used; i++)
-            free(names[i]);
-        free(names);
-        return rp_fail_memory(e);
-    }
-    *ret_names = names;
-    *ret_count = used;
     return 0;
 }
 

@@ -82,8 +82,17 @@ int virt_get_domain(struct virt *virt, const char *uuid, struct virt_domain *ret
 int virt_get_disk_size(struct virt *virt, const char *uuid, const char *target, uint64_t *ret_bytes,
                        struct rp_error *e);
 
-/* Names of all checkpoints; array and names freed by the caller. */
-int virt_list_checkpoints(struct virt *virt, const char *uuid, char ***ret_names, size_t *ret_count,
+/* What virt_walk_checkpoints() calls, in its caller's thread; may take locks. */
+struct virt_walker {
+    /* Called with each name. True: its XML is wanted, which costs one more call to libvirt. */
+    bool (*wants)(void *opaque, const char *name);
+    /* Then called with that, short, which it takes over; unless there is no such point any more. */
+    void (*add)(void *opaque, const char *name, char *xml);
+    void *opaque;
+};
+
+/* Goes over all checkpoints, parents first. On failure nothing was called. */
+int virt_walk_checkpoints(struct virt *virt, const char *uuid, const struct virt_walker *walker,
                           struct rp_error *e);
 
 enum virt_xml {
