@@ -128,12 +128,15 @@ int backend_child(struct backend *backend, uint64_t parent, enum rp_kind kind, c
 size_t backend_children(struct backend *backend, uint64_t parent, enum rp_kind kind, uint64_t after,
                         struct child *ret_children, size_t max);
 
-/* True when the list of children, which libvirt sends no events for, is older than a second. */
+/*
+ * True when the list of children, which libvirt sends no events for, is older than a second, and
+ * libvirt is not being asked for lists too often already.
+ */
 bool backend_is_stale(struct backend *backend, uint64_t parent, enum rp_kind kind);
 
 /*
  * Brings the list up to date, waiting `timeout_ms` at most; then what is known will do. Any number
- * of callers share one request to libvirt. Slow.
+ * of callers share one request to libvirt. Slow; but with 0 it only asks, which is memory.
  */
 void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind,
                      unsigned timeout_ms);

@@ -172,7 +172,7 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
     struct rp_error e;
     char *xml;
     size_t ndisks;
-    unsigned topics;
+    unsigned topics, tasks;
     int rc = virt_get_domain(registry->virt, vm->uuid, &domain, &xml, &e);
 
     if (rc == -ENOENT)
@@ -190,8 +190,9 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
     } else {
         pthread_mutex_lock(&registry->lock);
         ndisks = vm->ndisks;
+        tasks = vm->xml ? TASK_SIZES : TASK_SIZES | TASK_LIST; /* see list_domains() */
         topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
-        registry_enqueue_locked(registry, vm, TASK_SIZES);
+        registry_enqueue_locked(registry, vm, tasks);
         pthread_mutex_unlock(&registry->lock);
         registry_free_disks(disks, ndisks);
         if (topics)

@@ -28,23 +28,26 @@ void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned 
         return;
     vm->queued = true;
     vm->refs++;
-    vm->next_queued = NULL;
-    if (registry->last_queued)
-        registry->last_queued->next_queued = vm;
-    else
-        registry->first_queued = vm;
-    registry->last_queued = vm;
+    TAILQ_INSERT_TAIL(&registry->queued, vm, queue);
     pthread_cond_signal(&registry->work);
+}
+
+/* Somebody waits for it: before all those that nobody looks at. */
+static void enqueue_first_locked(struct registry *registry, struct vm *vm, unsigned tasks)
+{
+    registry_enqueue_locked(registry, vm, tasks);
+    if (!vm->queued)
+        return;
+    TAILQ_REMOVE(&registry->queued, vm, queue);
+    TAILQ_INSERT_HEAD(&registry->queued, vm, queue);
 }
 
 /* The reference the queue held passes to the caller. */
 static struct vm *dequeue_locked(struct registry *registry)
 {
-    struct vm *vm = registry->first_queued;
+    struct vm *vm = TAILQ_FIRST(&registry->queued);
 
-    registry->first_queued = vm->next_queued;
-    if (!registry->first_queued)
-        registry->last_queued = NULL;
+    TAILQ_REMOVE(&registry->queued, vm, queue);
     vm->queued = false;
     return vm;
 }
@@ -60,7 +63,7 @@ static void *refresher(void *opaque)
         struct vm *vm;
         unsigned tasks;
 
-        while (!registry->first_queued && !registry->stop)
+        while (TAILQ_EMPTY(&registry->queued) && !registry->stop)
             pthread_cond_wait(&registry->work, &registry->lock);
         if (registry->stop)
             break;
@@ -108,10 +111,15 @@ static int list_domains(struct registry *registry, struct rp_error *e)
     pthread_mutex_unlock(&registry->lock);
     registry_take_left(registry);
     pthread_mutex_lock(&registry->lock);
-    /* Also those that libvirt no longer lists: their refresh finds them gone. */
-    for (size_t i = 0; i < registry->vms.count; i++)
-        registry_enqueue_locked(registry, registry->vms.items[i],
-                                TASK_DOMAIN | TASK_LIST | TASK_HOLD | TASK_ORPHAN);
+    /*
+     * Also those that libvirt no longer lists: their refresh finds them gone. What the new ones are
+     * comes before the points of any of them: see refresh_domain().
+     */
+    for (size_t i = 0; i < registry->vms.count; i++) {
+        struct vm *vm = registry->vms.items[i];
+        registry_enqueue_locked(registry, vm,
+                                TASK_DOMAIN | TASK_HOLD | TASK_ORPHAN | (vm->xml ? TASK_LIST : 0));
+    }
     registry->listed = true;
     pthread_cond_broadcast(&registry->fresh);
     pthread_mutex_unlock(&registry->lock);
@@ -218,20 +226,49 @@ static void *keeper(void *opaque)
 
 /* ---- waiting for it ---- */
 
+/*
+ * As many looks as time has passed pay for; what was not used is kept for a second. looked_ms is
+ * the time that has been paid out so far, and lags behind the clock while there is some left.
+ */
+bool registry_may_look_locked(struct registry *registry, bool take)
+{
+    int64_t now = registry_now_ms();
+
+    if (registry->looked_ms < now - 1000)
+        registry->looked_ms = now - 1000;
+    if (registry->looked_ms + 1000 / REGISTRY_LOOKS_PER_S > now)
+        return false;
+    if (take)
+        registry->looked_ms += 1000 / REGISTRY_LOOKS_PER_S;
+    return true;
+}
+
+static bool list_is_stale_locked(struct registry *registry, const struct vm *vm)
+{
+    int64_t now = registry_now_ms();
+
+    if (vm->marking || vm->creating)
+        return true; /* about to be longer: `echo Name=x > create; ls refpoints` */
+    if (!virt_is_connected(registry->virt))
+        return false;
+    if (vm->list_ms != 0 && now - vm->list_ms < REGISTRY_STALE_MS)
+        return false;
+    /* A libvirt that is overdue with one answer is not waited for at every step of a walk. */
+    if (vm->asked_ms)
+        return now - vm->asked_ms < REGISTRY_OVERDUE_MS;
+    return vm->list_ms == 0 || registry_may_look_locked(registry, false);
+}
+
 static bool is_stale_locked(struct registry *registry, uint64_t parent)
 {
-    struct vm *vm;
+    const struct vm *vm;
 
     if (parent == 0)
-        return registry->connection.result == 0 && (!registry->listed || registry->unknown > 0);
+        return registry->connection.result == 0 &&
+               (!registry->listed || (registry->unknown > 0 &&
+                                      registry_now_ms() - registry->added_ms < REGISTRY_NEW_MS));
     vm = table_find(&registry->vms, parent);
-    if (vm && (vm->marking || vm->creating))
-        return true; /* about to be longer: `echo Name=x > create; ls refpoints` */
-    /* A libvirt that is overdue with one answer is not waited for at every step of a walk. */
-    if (vm && vm->asked_ms && registry_now_ms() - vm->asked_ms >= REGISTRY_OVERDUE_MS)
-        return false;
-    return vm && virt_is_connected(registry->virt) &&
-           (vm->list_ms == 0 || registry_now_ms() - vm->list_ms >= REGISTRY_STALE_MS);
+    return vm && list_is_stale_locked(registry, vm);
 }
 
 bool registry_is_stale(struct registry *registry, uint64_t parent)
@@ -272,9 +309,11 @@ void registry_refresh(struct registry *registry, uint64_t parent, unsigned timeo
     if (parent != 0 && is_stale_locked(registry, parent)) {
         struct vm *vm = table_find(&registry->vms, parent);
 
-        if (!vm->asked_ms)
+        if (!vm->asked_ms) {
             vm->asked_ms = registry_now_ms();
-        registry_enqueue_locked(registry, vm, TASK_LIST);
+            (void)registry_may_look_locked(registry, true);
+        }
+        enqueue_first_locked(registry, vm, TASK_LIST);
     }
     while (is_stale_locked(registry, parent) && registry_now_ms() < end && !registry->stop)
         pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
@@ -313,6 +352,6 @@ void registry_stop_threads(struct registry *registry)
         pthread_join(registry->keeper_thread, NULL);
     registry->nthreads = 0;
     registry->has_keeper = false;
-    while (registry->first_queued)
+    while (!TAILQ_EMPTY(&registry->queued))
         registry_unref_vm_locked(dequeue_locked(registry));
 }

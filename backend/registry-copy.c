@@ -195,7 +195,8 @@ void refpoint_info_clear(struct refpoint_info *info)
 static void want_sizes_locked(struct registry *registry, struct refpoint *refpoint)
 {
     if (refpoint->wants_sizes || !refpoint->vm->active || registry->is_test ||
-        registry_now_ms() - refpoint->sizes_ms < REGISTRY_SIZES_MS)
+        registry_now_ms() - refpoint->sizes_ms < REGISTRY_SIZES_MS ||
+        !registry_may_look_locked(registry, true))
         return;
     refpoint->wants_sizes = true;
     registry_enqueue_locked(registry, refpoint->vm, TASK_SIZES);

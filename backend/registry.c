@@ -83,6 +83,7 @@ void registry_init_tables(struct registry *registry)
     registry->vm_uuids.kind = &vm_uuids;
     registry->vm_names.kind = &vm_names;
     registry->refpoints.kind = &refpoints;
+    TAILQ_INIT(&registry->queued);
 }
 
 void registry_clear_tables(struct registry *registry)
@@ -210,6 +211,7 @@ struct vm *registry_add_vm_locked(struct registry *registry, const char *uuid)
         return NULL;
     }
     registry->unknown++;
+    registry->added_ms = registry_now_ms();
     return vm;
 }
 

@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "backend.h"
 #include "held-disk.h"
@@ -47,6 +48,16 @@
 
 /* A list that was asked for and has not come for this long is not waited for any more. */
 #define REGISTRY_OVERDUE_MS 400
+
+/* A VM that only its name is known of is waited for this long when VMs are listed. */
+#define REGISTRY_NEW_MS 2000
+
+/*
+ * What is asked of libvirt because somebody looks, lists and sizes of all VMs together: no more
+ * than this a second, however many look at however much. Enough for every VM that people look at;
+ * a walk through a thousand VMs is shown lists that are some seconds old.
+ */
+#define REGISTRY_LOOKS_PER_S 200
 
 /* Between two tries to thaw a guest whose agent does not answer. */
 #define REGISTRY_THAW_MS 2000
@@ -150,8 +161,10 @@ struct vm {
     unsigned tasks;
     bool queued;
     bool is_worked_on; /* one refresher at a time: an older answer must not overwrite a newer one */
-    struct vm *next_queued;
+    TAILQ_ENTRY(vm) queue;
 };
+
+TAILQ_HEAD(vm_queue, vm);
 
 struct registry {
     struct virt *virt;
@@ -168,7 +181,10 @@ struct registry {
     struct index vm_uuids, vm_names; /* the latter: of those that are listed */
     struct index refpoints;          /* of all VMs, by serial */
     size_t unknown;                  /* VMs that only their name is known of */
-    struct vm *first_queued, *last_queued;
+    int64_t added_ms;                /* when the last one of those came */
+    struct vm_queue queued;
+    int64_t
+        looked_ms; /* up to when looks at libvirt are paid for: see registry_may_look_locked() */
     bool stop;
     bool listed; /* the first list of domains is complete */
     bool is_test, is_local;
@@ -369,6 +385,8 @@ void registry_remove_vm_locked(struct vm *vm);
 char *registry_rename_vm_locked(struct vm *vm, char *name);
 void registry_unref_vm_locked(struct vm *vm);
 void registry_enqueue_locked(struct registry *registry, struct vm *vm, unsigned tasks);
+/* May libvirt be asked because somebody looks? With `take` one look is taken. */
+bool registry_may_look_locked(struct registry *registry, bool take);
 struct refpoint *registry_add_refpoint_locked(struct vm *vm, const struct xml_checkpoint *point,
                                               char *xml);
 /*

@@ -97,16 +97,23 @@ static void work_lookup(struct lane_op *lane_op)
 void names_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct mount *mount = mount_of(req);
-    struct node dir;
+    struct node dir, node;
 
-    if (tree_node(&mount->tree, parent, &dir) < 0)
+    if (tree_node(&mount->tree, parent, &dir) < 0) {
         fuse_reply_err(req, ENOENT);
-    else if (strlen(name) >= RP_NAME_SIZE)
+    } else if (strlen(name) >= RP_NAME_SIZE) {
         fuse_reply_err(req, ENAMETOOLONG);
-    else if (tree_is_stale(&dir))
+    } else if (!tree_is_stale(&dir)) {
+        if (!spool_ops_lookup(req, parent, name))
+            reply_lookup(req, &mount->tree, &dir, name);
+    } else if (tree_is_whole_when_found(&dir) &&
+               tree_lookup(&mount->tree, &dir, name, &node) == 0) {
+        /* Only a name that is missing may be too new to be known. */
+        tree_refresh_later(&dir);
+        reply_entry(req, &node);
+    } else {
         submit(req, new_op(mount, &dir, name, work_lookup), LIST_GRACE_MS);
-    else if (!spool_ops_lookup(req, parent, name))
-        reply_lookup(req, &mount->tree, &dir, name);
+    }
 }
 
 static void log_failure(const struct node *dir, const char *name, const struct rp_error *e)

@@ -411,3 +411,13 @@ void tree_refresh(const struct node *dir)
 {
     backend_refresh(dir->backend, dir->serial, dir->attr->each->kind, REFRESH_TIMEOUT_MS);
 }
+
+void tree_refresh_later(const struct node *dir)
+{
+    backend_refresh(dir->backend, dir->serial, dir->attr->each->kind, 0);
+}
+
+bool tree_is_whole_when_found(const struct node *dir)
+{
+    return dir->attr->each && dir->attr->each->kind != KIND_VM;
+}

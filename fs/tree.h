@@ -193,6 +193,13 @@ int tree_list(const struct tree *tree, const struct node *dir, off_t offset,
 
 /* Does the list of objects in this directory have to be asked for again? Then tree_refresh(). */
 bool tree_is_stale(const struct node *dir);
-void tree_refresh(const struct node *dir); /* slow */
+void tree_refresh(const struct node *dir);       /* slow */
+void tree_refresh_later(const struct node *dir); /* only asks; memory */
+
+/*
+ * May what was found in a stale directory be used at once? A point can, for its name comes with all
+ * that is known of it; of a VM only the name may be known yet.
+ */
+bool tree_is_whole_when_found(const struct node *dir);
 
 #endif
