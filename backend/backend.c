@@ -23,6 +23,9 @@
 #include "registry.h"
 #include "xml.h"
 
+/* How long rmdir waits for a text to become a job: then its writer is not about to close it. */
+#define RECEIVED_TIMEOUT_MS 500
+
 struct backend {
     struct backend_options options; /* the strings are ours */
     struct backend_events outside;  /* where events go */
@@ -383,6 +386,8 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
     enum job_state state;
     int result;
 
+    /* `echo ... > export; rmdir`: the kernel tells of the close behind the program's back. */
+    registry_wait_received(backend->registry, refpoint, RECEIVED_TIMEOUT_MS);
     if (order_get_state(&backend->desk, refpoint, &state, &result) == 0 && state != JOB_RECEIVING &&
         !job_state_has_ended(state)) {
         result = rp_fail(e, RESULT_IN_USE, "the reference point is being exported");

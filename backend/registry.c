@@ -486,6 +486,7 @@ int registry_change_slot(struct registry *registry, uint64_t owner,
             rc = change_slot_locked(refpoint, change, opaque);
         else
             change(&vm->slot, opaque);
+        pthread_cond_broadcast(&registry->fresh);
     }
     pthread_mutex_unlock(&registry->lock);
     return rc;
@@ -558,7 +559,7 @@ void registry_set_last_export(struct registry *registry, uint64_t serial, const 
 
     pthread_mutex_lock(&registry->lock);
     refpoint = registry_find_refpoint_locked(registry, serial);
-    if (refpoint && copy && (stands || !*refpoint->last_export)) {
+    if (refpoint && copy && (stands || !refpoint->last_export)) {
         free(refpoint->last_export);
         refpoint->last_export = copy;
         copy = NULL;

@@ -284,6 +284,9 @@ int registry_change_slot(struct registry *registry, uint64_t owner,
 /* The jobs of the services before know that they are this owner's. */
 void registry_set_bound(struct registry *registry, uint64_t owner);
 
+/* Until nobody has a text for it in hand that is no job yet; at most so long. */
+void registry_wait_received(struct registry *registry, uint64_t refpoint, unsigned timeout_ms);
+
 /*
  * Remembers where a point was exported. An export that does not stand, because an increment has no
  * backing file, is no good base: it takes no other's place. Slow: the journal.
