@@ -68,8 +68,14 @@ struct backend_options {
 
 struct backend_events {
     /*
-     * Something about `serial` changed. Called without any lock of the backend, from its threads;
-     * may call memory functions, must not call slow ones.
+     * Something about `serial` changed. Called without any lock of the backend, from its threads
+     * or that of whoever called it; may call memory functions, must not call slow ones. Whatever a
+     * snapshot of `serial` shows is told so when it has changed, but for what the clock changes,
+     * what a running job or a hold counts, and an export's template.
+     *
+     * With topics 0 nobody is to be woken, but what was kept of the object is not good any more:
+     * sent first about all others, when a change concerns several objects, so that whoever is woken
+     * by one of them finds the others as they are now.
      */
     void (*changed)(void *opaque, uint64_t serial, unsigned topics);
     void *opaque;

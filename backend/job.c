@@ -54,6 +54,8 @@ void job_free(struct job *job)
 
 void job_announce(struct job_queue *queue, uint64_t job, uint64_t owner, unsigned topics)
 {
+    /* Who waits for the job looks at its owner next. */
+    queue->events.changed(queue->events.opaque, owner, 0);
     queue->events.changed(queue->events.opaque, job, topics);
     queue->events.changed(queue->events.opaque, owner, topics);
 }

@@ -118,6 +118,33 @@ static void remove_vm(struct registry *registry, struct vm *vm)
     }
 }
 
+/* Something that all points of the VM show changed. */
+static void tell_points(struct registry *registry, struct vm *vm)
+{
+    uint64_t serial = 0;
+    bool more = true;
+
+    while (more) {
+        pthread_mutex_lock(&registry->lock);
+        size_t i = table_after(&vm->refpoints, serial);
+        more = i < vm->refpoints.count;
+        serial = more ? table_serial(&vm->refpoints, i) : 0;
+        pthread_mutex_unlock(&registry->lock);
+        if (more)
+            registry_changed(registry, serial, TOPIC_INFO);
+    }
+}
+
+static bool disks_differ(const struct vm *vm, const struct vm_disk *disks, size_t ndisks)
+{
+    bool differ = vm->ndisks != ndisks;
+
+    for (size_t i = 0; !differ && i < ndisks; i++)
+        differ = vm->disks[i].size_bytes != disks[i].size_bytes ||
+                 vm->disks[i].tracked != disks[i].tracked;
+    return differ;
+}
+
 static bool differs(const char *a, const char *b)
 {
     return !a || !b || strcmp(a, b) != 0;
@@ -138,7 +165,8 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
         domain->name = registry_rename_vm_locked(vm, domain->name);
         topics |= TOPIC_LIST;
     }
-    if (strcmp(vm->state, domain->state) != 0 || differs(vm->xml, *xml))
+    if (strcmp(vm->state, domain->state) != 0 || differs(vm->xml, *xml) ||
+        vm->persistent != domain->persistent || disks_differ(vm, *disks, parsed->ndisks))
         topics |= TOPIC_INFO;
     /* A VM that starts anew has other bitmaps in memory than the one before: look at them. */
     if (domain->active && !vm->active)
@@ -197,8 +225,10 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
         registry_free_disks(disks, ndisks);
         if (topics)
             registry_changed(registry, vm->serial, topics | TOPIC_INFO);
-        if (topics & TOPIC_LIST)
+        if (topics & TOPIC_LIST) {
+            tell_points(registry, vm);
             registry_changed(registry, 0, TOPIC_LIST);
+        }
     }
     free(xml);
     xml_domain_clear(&parsed);
@@ -414,7 +444,7 @@ static void refresh_images(struct registry *registry, struct vm *vm)
     }
     vm_info_clear(&info);
     if (changed)
-        registry_changed(registry, vm->serial, TOPIC_INFO);
+        tell_points(registry, vm);
 }
 
 static void refresh_sizes(struct registry *registry, struct vm *vm)

@@ -47,6 +47,7 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
     vm->hold_ending = false;
     pthread_mutex_unlock(&registry->lock);
     if (rc == 0) {
+        registry_changed(registry, vm->serial, 0);
         registry_keep_hold(registry, vm);
         registry_changed(registry, refpoint ? refpoint : vm->serial, TOPIC_HOLD | TOPIC_INFO);
         registry_changed(registry, vm->serial, TOPIC_INFO);

@@ -15,10 +15,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache.h"
+#include "snapshot.h"
 #include "store.h"
 
 #define BUCKETS 1024
@@ -30,14 +31,6 @@
  * waits for the first and finds its text in place.
  */
 #define TEXT_GRACE_MS 1000
-
-/* What a reader sees; not changed once made, shared by the reads under way. */
-struct snapshot {
-    atomic_uint refs;
-    char *text;
-    size_t length;
-    struct stat st; /* as of the same moment */
-};
 
 /* Who waits in poll(2); on a list only while being told. */
 struct poller {
@@ -52,6 +45,13 @@ struct handle {
     struct node node;
     int flags;
     struct caller caller;
+    /*
+     * Kept by the kernel: it is read through the kernel's pages, which all who have it open share.
+     * So each READ is answered with what is true now; its snapshot is for when the object is gone.
+     */
+    bool is_kept;
+    bool keep;      /* the pages from before are good */
+    uint64_t epoch; /* of the cache, when it was opened */
 
     /* Protected by handles->lock. */
     struct handle *next, **link; /* in its bucket */
@@ -108,43 +108,12 @@ static bool is_for_writing(const struct handle *handle)
 
 /* ---- snapshots ---- */
 
-static void snapshot_unref(struct snapshot *snapshot)
-{
-    if (!snapshot || atomic_fetch_sub(&snapshot->refs, 1) != 1)
-        return;
-    free(snapshot->text);
-    free(snapshot);
-}
-
-static int snapshot_new(const struct handle *handle, struct snapshot **ret_snapshot,
-                        struct rp_error *e)
-{
-    struct snapshot *snapshot = calloc(1, sizeof *snapshot);
-    int ret;
-
-    if (!snapshot)
-        return rp_fail_memory(e);
-    atomic_init(&snapshot->refs, 1);
-    ret = tree_render(&handle->node, &snapshot->text, &snapshot->length, e);
-    if (ret == 0)
-        ret = tree_stat_sizeless(handle->handles->tree, &handle->node, &snapshot->st);
-    if (ret < 0) {
-        snapshot_unref(snapshot);
-        return ret;
-    }
-    tree_set_size(&snapshot->st, snapshot->length);
-    *ret_snapshot = snapshot;
-    return 0;
-}
-
 static struct snapshot *current_snapshot(struct handle *handle)
 {
     struct snapshot *snapshot;
 
     pthread_mutex_lock(&handle->handles->lock);
-    snapshot = handle->snapshot;
-    if (snapshot)
-        atomic_fetch_add(&snapshot->refs, 1);
+    snapshot = handle->snapshot ? snapshot_ref(handle->snapshot) : NULL;
     pthread_mutex_unlock(&handle->handles->lock);
     return snapshot;
 }
@@ -158,7 +127,7 @@ static int render_again(struct handle *handle)
     pthread_mutex_lock(&handle->handles->lock);
     handle->changed = false;
     pthread_mutex_unlock(&handle->handles->lock);
-    ret = snapshot_new(handle, &fresh, NULL);
+    ret = snapshot_new(handle->handles->tree, &handle->node, &fresh, NULL);
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&handle->handles->lock);
@@ -241,15 +210,48 @@ void handles_free(struct handles *handles)
 
 int handle_stat(struct handle *handle, struct stat *ret_stat)
 {
+    const struct tree *tree = handle->handles->tree;
     struct snapshot *snapshot = current_snapshot(handle);
+    struct policy policy;
+    int ret = 0;
 
-    if (!snapshot)
-        return tree_stat(handle->handles->tree, &handle->node, ret_stat);
-    /* Times included: tar compares them before and after reading. And what was opened can be read
-     * to its end although its object has gone. */
-    *ret_stat = snapshot->st;
+    if (!snapshot || handle->is_kept) {
+        policy = tree_policy(&handle->node);
+        ret = cache_stat(tree->cache, &handle->node, &policy, ret_stat);
+    }
+    if (snapshot && (ret == -ENOENT || !handle->is_kept)) {
+        /* Times included: tar compares them before and after reading. And what was opened can be
+         * read to its end although its object has gone. */
+        *ret_stat = snapshot->st;
+        ret = 0;
+    }
     snapshot_unref(snapshot);
-    return 0;
+    return ret;
+}
+
+struct drop_op {
+    struct lane_op op; /* first: see the cast */
+    struct handles *handles;
+    uint64_t serial;
+};
+
+static void work_drop(struct lane_op *lane_op)
+{
+    struct drop_op *drop = (struct drop_op *)lane_op;
+
+    cache_drop_pages(drop->handles->tree->cache, drop->serial);
+}
+
+/* It waits for the reply that is about to be sent. */
+static void drop_pages_later(struct handles *handles, uint64_t serial)
+{
+    struct drop_op *drop = calloc(1, sizeof *drop);
+
+    /* Without memory the pages go with the second that they are good for. */
+    if (!drop)
+        return;
+    *drop = (struct drop_op){{.work = work_drop}, handles, serial};
+    lane_submit(handles->lane, NULL, &drop->op, NULL, 0);
 }
 
 static void read_wait(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
@@ -261,16 +263,29 @@ static void read_wait(struct handle *handle, fuse_req_t req, size_t size, off_t 
                   &handle->ended);
 }
 
-void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
+/* Its pages are read anew after a change, so there is nothing that it does not know yet. */
+static int read_kept(struct handle *handle, struct snapshot **ret_snapshot)
 {
-    struct snapshot *snapshot;
+    struct handles *handles = handle->handles;
+    bool is_old = false;
+    int ret;
+
+    pthread_mutex_lock(&handles->lock);
+    handle->changed = false;
+    pthread_mutex_unlock(&handles->lock);
+    ret = cache_read(handles->tree->cache, &handle->node, handle->epoch, ret_snapshot, &is_old);
+    if (ret == -ENOENT)
+        *ret_snapshot = current_snapshot(handle);
+    if (is_old)
+        drop_pages_later(handles, handle->node.serial);
+    return *ret_snapshot ? 0 : ret;
+}
+
+static int read_own(struct handle *handle, off_t offset, struct snapshot **ret_snapshot)
+{
     bool again = false;
     int ret = 0;
 
-    if (handle->node.attr->flags & ATTR_WAIT) {
-        read_wait(handle, req, size, offset, flags);
-        return;
-    }
     if (offset == 0) {
         pthread_mutex_lock(&handle->handles->lock);
         again = handle->was_read;
@@ -279,9 +294,22 @@ void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offse
     }
     if (again)
         ret = render_again(handle);
-    snapshot = current_snapshot(handle);
-    if (ret == 0 && !snapshot)
-        ret = -EBADF;
+    if (ret < 0)
+        return ret;
+    *ret_snapshot = current_snapshot(handle);
+    return *ret_snapshot ? 0 : -EBADF;
+}
+
+void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
+{
+    struct snapshot *snapshot = NULL;
+    int ret;
+
+    if (handle->node.attr->flags & ATTR_WAIT) {
+        read_wait(handle, req, size, offset, flags);
+        return;
+    }
+    ret = handle->is_kept ? read_kept(handle, &snapshot) : read_own(handle, offset, &snapshot);
     /* From here on `handle` may be gone: the kernel closes it as soon as it has the reply. */
     if (ret < 0)
         fuse_reply_err(req, -ret);
@@ -651,6 +679,32 @@ static int begin_writing(struct handle *handle, struct rp_error *e)
     return store_begin(&handle->node, e);
 }
 
+static int open_text(struct handle *handle, struct rp_error *e)
+{
+    const struct tree *tree = handle->handles->tree;
+    struct cache_opened opened;
+    int ret;
+
+    if (is_for_writing(handle) || !tree_policy(&handle->node).may_keep)
+        return snapshot_new(tree, &handle->node, &handle->snapshot, e);
+    ret = cache_open(tree->cache, &handle->node, &opened, e);
+    if (ret < 0)
+        return ret;
+    handle->snapshot = opened.snapshot;
+    handle->epoch = opened.epoch;
+    handle->is_kept = opened.may_keep;
+    handle->keep = opened.keep;
+    return 0;
+}
+
+void handle_set_mode(const struct handle *handle, struct fuse_file_info *fi)
+{
+    fi->direct_io = !handle->is_kept;
+    fi->keep_cache = handle->keep;
+    /* There is nothing to check when it is closed. */
+    fi->noflush = !is_for_writing(handle);
+}
+
 int handle_open(struct handles *handles, const struct node *node, int flags,
                 const struct caller *caller, struct handle **ret_handle, struct rp_error *e)
 {
@@ -669,7 +723,7 @@ int handle_open(struct handles *handles, const struct node *node, int flags,
     /* Listed before it is rendered, so that no change falls between the two. */
     enlist(handle);
     if (ret == 0 && is_for_reading(handle) && !(node->attr->flags & ATTR_WAIT))
-        ret = snapshot_new(handle, &handle->snapshot, e);
+        ret = open_text(handle, e);
     if (ret < 0) {
         free_handle(handle);
         return ret;

@@ -28,6 +28,9 @@ void handles_free(struct handles *handles);
 int handle_open(struct handles *handles, const struct node *node, int flags,
                 const struct caller *caller, struct handle **ret_handle, struct rp_error *e);
 
+/* How the kernel is to treat the handle that was just opened. */
+void handle_set_mode(const struct handle *handle, struct fuse_file_info *fi);
+
 /* The kernel did not take the handle that was just opened, and will not release it. */
 void handle_drop(struct handle *handle);
 

@@ -277,6 +277,7 @@ static int mount_and_serve(struct options *options, struct mount *mount, int rea
     if (!session)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "%s; refpointfs --help lists the options",
                        *why ? why : "the options cannot be used");
+    ops_set_session(mount, session);
     if (fuse_set_signal_handlers(session) < 0)
         ret = rp_fail(e, RESULT_FAILED, "cannot set signal handlers");
     else

@@ -5,6 +5,9 @@
 #ifndef REFPOINTFS_MOUNT_H
 #define REFPOINTFS_MOUNT_H
 
+#include <errno.h>
+
+#include "cache.h"
 #include "disk.h"
 #include "handle.h"
 #include "lane.h"
@@ -14,6 +17,7 @@
 
 struct mount {
     struct tree tree;
+    struct cache *cache;
     struct answers *answers;
     struct lane *lane;
     struct waits *waits;
@@ -25,6 +29,15 @@ struct mount {
 static inline struct mount *mount_of(fuse_req_t req)
 {
     return fuse_req_userdata(req);
+}
+
+/*
+ * What is gone of an inode that the kernel has: upon this error it looks up all names of the path
+ * again, one of which may lead to a new object by now.
+ */
+static inline int mount_stale(int ret)
+{
+    return ret == -ENOENT ? -ESTALE : ret;
 }
 
 struct caller mount_caller(fuse_req_t req);

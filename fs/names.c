@@ -37,6 +37,8 @@ static void reply_lookup(fuse_req_t req, const struct tree *tree, const struct n
     struct node node;
     int ret = tree_lookup(tree, dir, name, &node);
 
+    if (ret == -ENOENT && !tree_exists(dir))
+        ret = -ESTALE;
     if (ret < 0)
         fuse_reply_err(req, -ret);
     else
@@ -230,7 +232,7 @@ static void reply_list(fuse_req_t req, const struct tree *tree, const struct nod
     int ret = listing.buffer ? tree_list(tree, dir, offset, add_entry, &listing) : -ENOMEM;
 
     if (ret < 0)
-        fuse_reply_err(req, -ret);
+        fuse_reply_err(req, -mount_stale(ret));
     else
         fuse_reply_buf(req, listing.buffer, listing.used);
     free(listing.buffer);

@@ -20,7 +20,8 @@ struct mount;
 /* `options` is borrowed. Starts a thread. NULL when there is no memory or no thread. */
 struct mount *ops_new(const struct options *options);
 
-/* Before the first request is served. */
+/* Both before the first request is served. */
+void ops_set_session(struct mount *mount, struct fuse_session *session);
 void ops_set_backend(struct mount *mount, struct backend *backend);
 
 /* The userdata that goes with it is the mount. */

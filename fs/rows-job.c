@@ -218,6 +218,15 @@ const struct store rows_store_job_cancel = {
     .commit = commit_cancel,
 };
 
+bool rows_job_is_settled(const struct node *node)
+{
+    enum job_state state;
+    int result;
+
+    return backend_job_state(node->backend, node->serial, &state, &result) == 0 &&
+           job_state_has_ended(state);
+}
+
 int rows_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job)
 {
     struct job_info info;

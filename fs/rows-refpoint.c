@@ -51,6 +51,12 @@ static int show_info(const struct node *node, FILE *out, struct rp_error *e)
     return 0;
 }
 
+/* While it is, info tells when the hold will end, which each use puts off. */
+static bool is_not_held(const struct node *node)
+{
+    return !backend_refpoint_is_held(node->backend, node->serial);
+}
+
 static int show_checkpoint(const struct node *node, FILE *out, struct rp_error *e)
 {
     char *xml;
@@ -107,11 +113,16 @@ static const struct store store_hold = {
 
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0755},
-    {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
+    {.path = "info",
+     .mode = S_IFREG | 0444,
+     .topics = TOPIC_INFO | TOPIC_HOLD,
+     .show = show_info,
+     .settled = is_not_held},
     {.path = "checkpoint.xml",
      .mode = S_IFREG | 0444,
      .topics = TOPIC_INFO,
-     .show = show_checkpoint},
+     .show = show_checkpoint,
+     .settled = tree_always_settled},
     {.path = "export",
      .mode = S_IFREG | 0644,
      .show = rows_show_export,

@@ -123,14 +123,20 @@ static int show_settings(const struct node *node, FILE *out, struct rp_error *e)
 
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0555},
-    {.path = "README", .mode = S_IFREG | 0444, .show = show_readme},
+    {.path = "README", .mode = S_IFREG | 0444, .show = show_readme, .settled = tree_always_settled},
     {.path = "service", .mode = S_IFDIR | 0555},
     {.path = "service/info",
      .mode = S_IFREG | 0444,
      .topics = TOPIC_LIST | TOPIC_INFO,
      .show = show_info},
-    {.path = "service/results", .mode = S_IFREG | 0444, .show = show_results},
-    {.path = "service/settings", .mode = S_IFREG | 0444, .show = show_settings},
+    {.path = "service/results",
+     .mode = S_IFREG | 0444,
+     .show = show_results,
+     .settled = tree_always_settled},
+    {.path = "service/settings",
+     .mode = S_IFREG | 0444,
+     .show = show_settings,
+     .settled = tree_always_settled},
     {.path = "jobs", .mode = S_IFDIR | 0555, .each = &class_job},
     {.path = "vms", .mode = S_IFDIR | 0555, .each = &class_vm},
 };

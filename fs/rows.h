@@ -22,22 +22,27 @@ int rows_show_job_cancel(const struct node *node, FILE *out, struct rp_error *e)
 int rows_show_job_wait(const struct node *node, FILE *out, struct rp_error *e);
 extern const struct store rows_store_job_cancel;
 
-#define JOB_ROW(NAME, MODE, FLAGS, SHOW, STORE)                                                    \
+/* While a job runs its numbers move on without events. */
+bool rows_job_is_settled(const struct node *node);
+
+#define JOB_ROW(NAME, MODE, FLAGS, SHOW, SETTLED, STORE)                                           \
     {                                                                                              \
         .path = (NAME), .mode = S_IFREG | (MODE), .topics = TOPIC_JOB,                             \
-        .flags = ATTR_JOB_TIME | (FLAGS), .show = (SHOW), .store = (STORE)                         \
+        .flags = ATTR_JOB_TIME | (FLAGS), .show = (SHOW), .settled = (SETTLED), .store = (STORE)   \
     }
+
+#define JOB_ROW_READ(NAME, SHOW) JOB_ROW(NAME, 0444, 0, SHOW, rows_job_is_settled, NULL)
 
 /* The rows, below `dir`: "" in jobs/<id>/, "job/" elsewhere. Written once, for all classes. */
 #define JOB_ROWS(dir)                                                                              \
-    JOB_ROW(dir "status", 0444, 0, rows_show_job_status, NULL),                                    \
-        JOB_ROW(dir "state", 0444, 0, rows_show_job_state, NULL),                                  \
-        JOB_ROW(dir "result", 0444, 0, rows_show_job_result, NULL),                                \
-        JOB_ROW(dir "progress", 0444, 0, rows_show_job_progress, NULL),                            \
-        JOB_ROW(dir "error", 0444, 0, rows_show_job_error, NULL),                                  \
-        JOB_ROW(dir "settings", 0444, 0, rows_show_job_settings, NULL),                            \
-        JOB_ROW(dir "cancel", 0644, 0, rows_show_job_cancel, &rows_store_job_cancel),              \
-        JOB_ROW(dir "wait", 0444, ATTR_HIDDEN | ATTR_WAIT, rows_show_job_wait, NULL)
+    JOB_ROW_READ(dir "status", rows_show_job_status),                                              \
+        JOB_ROW_READ(dir "state", rows_show_job_state),                                            \
+        JOB_ROW_READ(dir "result", rows_show_job_result),                                          \
+        JOB_ROW_READ(dir "progress", rows_show_job_progress),                                      \
+        JOB_ROW_READ(dir "error", rows_show_job_error),                                            \
+        JOB_ROW_READ(dir "settings", rows_show_job_settings),                                      \
+        JOB_ROW(dir "cancel", 0644, 0, rows_show_job_cancel, NULL, &rows_store_job_cancel),        \
+        JOB_ROW(dir "wait", 0444, ATTR_HIDDEN | ATTR_WAIT, rows_show_job_wait, NULL, NULL)
 
 /*
  * The job that `serial` (a job, or the owner of one) stands for now. -ENOENT when its owner has

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "options.h"
 #include "rows.h"
 
@@ -29,6 +30,9 @@ _Static_assert(CLASS_ROWS_MAX <= ROW_MASK, "rows fit into an inode number");
 
 /* Waiting for a list from libvirt is worth it for so long; then what is known will do. */
 #define REFRESH_TIMEOUT_MS 500
+
+/* For how long the kernel may keep the name of a row, below an object whose name it keeps. */
+#define ROW_NAME_S 60.0
 
 static const struct class *const classes[] = {
     [KIND_SERVICE] = &class_root, [KIND_VM] = &class_vm,     [KIND_REFPOINT] = &class_refpoint,
@@ -62,6 +66,11 @@ uint64_t tree_inode(const struct node *node)
     return node->serial << ROW_BITS | (row_of(node) + 1);
 }
 
+uint64_t tree_serial(uint64_t inode)
+{
+    return inode >> ROW_BITS;
+}
+
 static struct node node_at(const struct tree *tree, uint64_t serial, const struct attr *attr)
 {
     return (struct node){
@@ -75,7 +84,7 @@ static struct node node_at(const struct tree *tree, uint64_t serial, const struc
 
 int tree_node(const struct tree *tree, uint64_t inode, struct node *ret_node)
 {
-    uint64_t serial = inode >> ROW_BITS;
+    uint64_t serial = tree_serial(inode);
     enum rp_kind kind = rp_serial_kind(serial);
     size_t row = inode & ROW_MASK;
 
@@ -131,6 +140,13 @@ static const struct attr *row_by_suffix(const struct class *class, const char *n
         return &class->attrs[i];
     }
     return NULL;
+}
+
+bool tree_exists(const struct node *node)
+{
+    struct child self;
+
+    return node->serial == 0 || backend_stat(node->backend, node->serial, &self) == 0;
 }
 
 static int lookup_child(const struct tree *tree, const struct node *dir, const char *name,
@@ -298,13 +314,24 @@ int tree_stat(const struct tree *tree, const struct node *node, struct stat *ret
 
 struct policy tree_policy(const struct node *node)
 {
-    bool blob = node->attr->blob != NULL;
+    const struct attr *attr = node->attr;
+    /* What its name leads to is always the same row of the same object; but who replaces a file
+     * that can be written must find what is there now. */
+    double entry_timeout = attr->store ? 0 : *attr->path ? ROW_NAME_S : CACHE_MS / 1000.0;
 
-    return (struct policy){
-        .attr_timeout = blob ? BLOB_ATTR_TIMEOUT_S : 0,
-        .direct_io = !tree_is_dir(node) && !blob,
-        .keep_cache = blob,
-    };
+    if (attr->blob)
+        return (struct policy){.attr_timeout = BLOB_ATTR_TIMEOUT_S, .keep_cache = true};
+    if (tree_is_dir(node))
+        return (struct policy){entry_timeout, CACHE_MS / 1000.0, false, false, false};
+    if (attr->settled && attr->settled(node))
+        return (struct policy){entry_timeout, CACHE_MS / 1000.0, false, false, true};
+    return (struct policy){entry_timeout, 0, true, false, false};
+}
+
+bool tree_always_settled(const struct node *node)
+{
+    (void)node;
+    return true;
 }
 
 void tree_describe(const struct node *node, char *buffer, size_t size)
@@ -387,13 +414,11 @@ static void list_children(const struct tree *tree, const struct node *dir, off_t
 int tree_list(const struct tree *tree, const struct node *dir, off_t offset,
               tree_entry_function *entry, void *opaque)
 {
-    struct child self;
-
     if (!tree_is_dir(dir))
         return -ENOTDIR;
     if (offset < 0)
         return -EINVAL;
-    if (dir->serial != 0 && backend_stat(tree->backend, dir->serial, &self) < 0)
+    if (!tree_exists(dir))
         return -ENOENT;
     if (!list_dots(dir, offset, entry, opaque) || !list_rows(tree, dir, offset, entry, opaque))
         return 0;

@@ -22,6 +22,7 @@
 #include "../backend/backend.h"
 
 struct attr;
+struct cache;
 struct class;
 struct options;
 
@@ -89,7 +90,12 @@ struct attr {
     unsigned flags;  /* enum attr_flags */
     /* Prints a snapshot, never waits. */
     int (*show)(const struct node *node, FILE *out, struct rp_error *e);
-    const struct blob *blob;   /* instead of show */
+    const struct blob *blob; /* instead of show */
+    /*
+     * Does what it shows change by events about its object alone, as things stand? Then it may be
+     * kept (cache.h). NULL = never: it shows counters, the time, or other objects. Memory.
+     */
+    bool (*settled)(const struct node *node);
     const struct store *store; /* exists iff mode & 0222 on a file */
     /* A directory whose entries are live objects of this class; it has no rows below it. */
     const struct class *each;
@@ -118,6 +124,7 @@ struct class
 struct tree {
     struct backend *backend;       /* set before the first request is served */
     const struct options *options; /* borrowed */
+    struct cache *cache;           /* borrowed; NULL where nothing is served */
     uid_t uid;
     gid_t gid;
     struct timespec started;
@@ -130,12 +137,18 @@ const struct class *tree_class(enum rp_kind kind);
 
 uint64_t tree_inode(const struct node *node);
 
+/* The object behind an inode number. */
+uint64_t tree_serial(uint64_t inode);
+
 /* -ENOENT for a number that no row has; does not ask whether the object still exists. */
 int tree_node(const struct tree *tree, uint64_t inode, struct node *ret_node);
 
 /* `name` in the directory `dir`, from what is known now. */
 int tree_lookup(const struct tree *tree, const struct node *dir, const char *name,
                 struct node *ret_node);
+
+/* Is the object still there? */
+bool tree_exists(const struct node *node);
 
 /* The directory that the row stands in; for an object's own directory the root's. */
 uint64_t tree_parent_inode(const struct node *node);
@@ -167,17 +180,22 @@ int tree_stat(const struct tree *tree, const struct node *node, struct stat *ret
 void tree_set_size(struct stat *st, size_t length);
 
 /*
- * How the kernel may treat the file; the one place where that is chosen. Every look at a file sees
- * it as it is now, and its size is exact. Only what a held disk reads as is kept: it does not
- * change, and held again, it is another inode. Whether it is still held, the kernel asks again at
- * every read that comes later than the attributes' timeout, even of what it has kept.
+ * How the kernel may treat the node; the one place where that is chosen (how that is kept true:
+ * cache.h). What is not kept is seen as it is now at every look, and its size is exact. What a held
+ * disk reads as does not change, and held again, it is another inode. Whether it is still held, the
+ * kernel asks again at every read that comes later than the attributes' timeout, even of what it
+ * has kept.
  */
 struct policy {
     double entry_timeout, attr_timeout; /* seconds */
     bool direct_io;  /* no page cache: reads can be interrupted and O_NONBLOCK arrives */
-    bool keep_cache; /* what other openers have read is still true */
+    bool keep_cache; /* what other openers have read of a disk is still true */
+    bool may_keep;   /* its text, here and in the kernel */
 };
 struct policy tree_policy(const struct node *node);
+
+/* For `settled` of what changes by events alone, or never. */
+bool tree_always_settled(const struct node *node);
 
 /* "tue/export", for the log. */
 void tree_describe(const struct node *node, char *buffer, size_t size);

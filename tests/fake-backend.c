@@ -345,6 +345,15 @@ static bool move_job_locked(struct backend *backend, struct object *job, size_t 
 
 #define EVENTS_MAX 128
 
+/* Whoever is woken by one of them may look at the others at once. */
+static void send_all(struct backend *backend, const struct event *events, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        send(backend, events[i].serial, 0);
+    for (size_t i = 0; i < n; i++)
+        send(backend, events[i].serial, events[i].topics);
+}
+
 static void add_event(struct event *events, size_t *n, uint64_t serial, unsigned topics)
 {
     if (*n < EVENTS_MAX)
@@ -357,7 +366,7 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
     size_t n = 0, running = 0;
 
     *ret_busy = false;
-    for (size_t i = 0; i < backend->jobs.count && n + 2 < EVENTS_MAX; i++) {
+    for (size_t i = 0; i < backend->jobs.count && n + 3 < EVENTS_MAX; i++) {
         struct object *job = find_locked(backend, backend->jobs.serials[i]);
         if (!job || !is_active(job))
             continue;
@@ -366,9 +375,11 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
             add_event(events, &n, job->serial, TOPIC_JOB);
             add_event(events, &n, job->owner,
                       is_active(job) ? TOPIC_JOB : TOPIC_JOB | TOPIC_HOLD | TOPIC_INFO);
+            if (!is_active(job))
+                add_event(events, &n, vm_of_locked(backend, job->owner), TOPIC_INFO);
         }
     }
-    for (size_t i = 1; i < backend->nobjects && n < EVENTS_MAX; i++) {
+    for (size_t i = 1; i < backend->nobjects && n + 2 < EVENTS_MAX; i++) {
         struct object *object = backend->objects[i];
         if (object->gone || !object->held)
             continue;
@@ -376,6 +387,7 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
         if (now_ms() >= object->hold_ends_ms && !active_job_locked(backend, object->serial)) {
             set_held_locked(backend, object, false);
             add_event(events, &n, object->serial, TOPIC_HOLD | TOPIC_INFO);
+            add_event(events, &n, object->parent, TOPIC_INFO);
         }
     }
     return n;
@@ -459,8 +471,7 @@ static void *run_clock(void *opaque)
         if (n > 0 || reads) {
             pthread_mutex_unlock(&backend->lock);
             answer_reads(backend, reads);
-            for (size_t i = 0; i < n; i++)
-                send(backend, events[i].serial, events[i].topics);
+            send_all(backend, events, n);
             pthread_mutex_lock(&backend->lock);
         }
         if (!backend->closing)
@@ -1046,12 +1057,6 @@ static int create_locked(struct backend *backend, struct object *vm, const char 
     return 0;
 }
 
-static void send_all(struct backend *backend, const struct event *events, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        send(backend, events[i].serial, events[i].topics);
-}
-
 static int create(struct backend *backend, uint64_t vm, const char *name, uint64_t hold_seconds,
                   uint64_t *ret_refpoint, struct rp_error *e)
 {
@@ -1072,8 +1077,10 @@ static int create(struct backend *backend, uint64_t vm, const char *name, uint64
                  : no_object(&local);
     if (ret == 0)
         add_event(events, &n, vm, TOPIC_LIST | TOPIC_HOLD);
-    else if (object)
+    else if (object) {
         object->verb_refusal = local;
+        add_event(events, &n, vm, TOPIC_INFO);
+    }
     pthread_mutex_unlock(&backend->lock);
     send_all(backend, events, n);
     if (ret < 0 && e)
@@ -1192,6 +1199,15 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
 
     pretend_slow(backend->slow_ms);
     pthread_mutex_lock(&backend->lock);
+    /* A text whose close is on its way becomes a job first. */
+    for (int ms = 0; ms < 500; ms++) {
+        object = find_locked(backend, refpoint);
+        if (!object || object->receiving <= 0)
+            break;
+        pthread_mutex_unlock(&backend->lock);
+        pretend_slow(1);
+        pthread_mutex_lock(&backend->lock);
+    }
     object = find_locked(backend, refpoint);
     if (object)
         vm = object->parent;
@@ -1208,6 +1224,7 @@ int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_e
 {
     struct object *object, *job;
     bool was_held = false;
+    uint64_t vm = 0;
     int ret = 0;
 
     pretend_slow(backend->slow_ms);
@@ -1221,10 +1238,13 @@ int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_e
     } else {
         was_held = object->held;
         set_held_locked(backend, object, false);
+        vm = object->parent;
     }
     pthread_mutex_unlock(&backend->lock);
-    if (was_held)
+    if (was_held) {
+        send(backend, vm, TOPIC_INFO);
         send(backend, refpoint, TOPIC_HOLD | TOPIC_INFO);
+    }
     return ret;
 }
 
@@ -1515,9 +1535,8 @@ int backend_export_start(struct backend *backend, uint64_t owner, const char *te
         return ret;
     }
     if (job) {
-        send(backend, owner, TOPIC_JOB);
-        send(backend, job, TOPIC_JOB);
-        send(backend, 0, TOPIC_LIST);
+        const struct event events[] = {{owner, TOPIC_JOB}, {job, TOPIC_JOB}, {0, TOPIC_LIST}};
+        send_all(backend, events, sizeof events / sizeof events[0]);
     }
     *ret_job = job;
     return 0;
