@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 
-from model import VM, Disk, Failure, Machine, State, records, run, wait_for
+from model import VM, Disk, Failure, Machine, State, end_in_order, records, run, wait_for
 
 RESULTS = [0, *range(32768, 32779)]
 SCENARIOS = ["main", "vm", "off"]
@@ -289,6 +289,7 @@ class Play:
 
 
 def main():
+    end_in_order()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
