@@ -46,21 +46,6 @@ static bool is_running(struct order_desk *desk, uint64_t job)
            !job_state_has_ended(state);
 }
 
-void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_error *e)
-{
-    struct refuse refuse = {.e = e, .last_job = job_last_of(desk->queue, owner)};
-
-    refuse.busy = is_running(desk, refuse.last_job);
-    registry_change_slot(desk->registry, owner, put_refusal, &refuse);
-    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-}
-
-void order_receiving(struct order_desk *desk, uint64_t owner, int delta)
-{
-    registry_change_slot(desk->registry, owner, count_receiving, &delta);
-    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-}
-
 /* The first time that anybody asks: its jobs of the services before know it by other names. */
 static void bind_jobs(struct order_desk *desk, uint64_t owner)
 {
@@ -74,6 +59,32 @@ static void bind_jobs(struct order_desk *desk, uint64_t owner)
     registry_set_bound(desk->registry, owner);
 }
 
+static uint64_t last_job(struct order_desk *desk, uint64_t owner, const struct slot *slot)
+{
+    if (!slot->is_bound)
+        bind_jobs(desk, owner);
+    return job_last_of(desk->queue, owner);
+}
+
+void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_error *e)
+{
+    struct refuse refuse = {.e = e};
+    struct slot slot;
+
+    if (registry_get_slot(desk->registry, owner, &slot) < 0)
+        return;
+    refuse.last_job = last_job(desk, owner, &slot);
+    refuse.busy = is_running(desk, refuse.last_job);
+    registry_change_slot(desk->registry, owner, put_refusal, &refuse);
+    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
+}
+
+void order_receiving(struct order_desk *desk, uint64_t owner, int delta)
+{
+    registry_change_slot(desk->registry, owner, count_receiving, &delta);
+    desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
+}
+
 /* What job/ of an owner shows. */
 enum view { VIEW_NONE, VIEW_JOB, VIEW_RECEIVING, VIEW_REFUSAL };
 
@@ -84,9 +95,7 @@ static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, 
 
     if (rc < 0)
         return rc;
-    if (!ret_slot->is_bound)
-        bind_jobs(desk, owner);
-    *ret_job = job_last_of(desk->queue, owner);
+    *ret_job = last_job(desk, owner, ret_slot);
     if (is_running(desk, *ret_job))
         *ret_view = VIEW_JOB;
     else if (ret_slot->receiving > ret_slot->settled)
