@@ -17,10 +17,10 @@
 #include "readahead.h"
 
 /*
- * An interrupted read is answered EINTR only after this long: for a file on a disk nobody expects
- * it, but on a server that does not answer, Ctrl-C must work.
+ * An interrupted operation is answered EINTR only after this long: for a file on a disk nobody
+ * expects it, but on a server that does not answer, Ctrl-C must work.
  */
-#define READ_GRACE_MS 1000
+#define GRACE_MS 1000
 
 struct disk_file {
     struct disks *disks;
@@ -216,7 +216,7 @@ void disk_open(struct disks *disks, fuse_req_t req, const struct node *node,
     op->op.droppable = true;
     op->node = *node;
     op->fi = *fi;
-    lane_submit(disks->lane, NULL, &op->op, req, 0);
+    lane_submit(disks->lane, NULL, &op->op, req, GRACE_MS);
 }
 
 static void work_close(struct lane_op *lane_op)
@@ -239,7 +239,7 @@ void disk_close(struct disk_file *file, fuse_req_t req)
         return;
     }
     op->file = file;
-    lane_submit(file->disks->lane, NULL, &op->op, req, 0);
+    lane_submit(file->disks->lane, NULL, &op->op, req, GRACE_MS);
 }
 
 static void work_seek(struct lane_op *lane_op)
@@ -267,7 +267,7 @@ void disk_seek(struct disk_file *file, fuse_req_t req, off_t offset, int whence)
     op->file = file;
     op->offset = offset;
     op->hole = whence == SEEK_HOLE;
-    lane_submit(file->disks->lane, NULL, &op->op, req, 0);
+    lane_submit(file->disks->lane, NULL, &op->op, req, GRACE_MS);
 }
 
 /* ---- reading ---- */
@@ -307,7 +307,7 @@ static void read_data(struct disk_file *file, fuse_req_t req, size_t size, uint6
     }
     op->read =
         (struct disk_read){.buffer = op->data, .length = size, .offset = offset, .done = on_read};
-    answer_init(file->disks->answers, &op->answer, req, READ_GRACE_MS, NULL, release_read);
+    answer_init(file->disks->answers, &op->answer, req, GRACE_MS, NULL, release_read);
     backend_disk_read(file->disk, &op->read);
 }
 
