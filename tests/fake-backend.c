@@ -1075,9 +1075,10 @@ static int create(struct backend *backend, uint64_t vm, const char *name, uint64
     }
     ret = object ? create_locked(backend, object, name, hold_seconds, ret_refpoint, &local)
                  : no_object(&local);
-    if (ret == 0)
-        add_event(events, &n, vm, TOPIC_LIST | TOPIC_HOLD);
-    else if (object) {
+    if (ret == 0) {
+        object->verb_refusal = (struct rp_error){0}; /* old news */
+        add_event(events, &n, vm, TOPIC_LIST | TOPIC_HOLD | TOPIC_INFO);
+    } else if (object) {
         object->verb_refusal = local;
         add_event(events, &n, vm, TOPIC_INFO);
     }

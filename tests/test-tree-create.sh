@@ -10,6 +10,8 @@ for i in {1..5}; do
     [ -d "refpoints/n$i" ] || fail "n$i is not there"
     is_held "refpoints/n$i" || fail "n$i is not held"
     echo "Name=m$i" >create
+    # Lists wait for what is being made.
+    [ ! -d "refpoints/m$i" ] || fail "m$i is there"
     wait_for 5 shows last_refusal "32774 the VM is held by another reference point" info
     echo 0 >"refpoints/n$i/hold"
 done
