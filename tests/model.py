@@ -937,6 +937,8 @@ class History:
         self.say(f"export {kind}: " + "; ".join(sorted(text.split("\n"))[1:])
                  + f" -> {sorted(faults) or (modes, 'exact' if exact else 'not exact')}")
         was_held, clock = self.held, self.clock
+        # Of a point that is made too, all disks that it covers, exported or not.
+        before = {disk.target: disk.state.copy() for disk in self.disks}
         status = self.write_settings(f"{self.path_of(point)}/export", text)
         if ask["bandwidth"] and not faults and not status:
             self.write_meanwhile(point)
@@ -949,7 +951,7 @@ class History:
             if ask["name"] and not self.find(ask["name"]):
                 self.dead_names.append(ask["name"])
             return
-        self.succeeded(point, ask, states, exact, modes, job, was_held, clock)
+        self.succeeded(point, ask, states, exact, modes, job, was_held, clock, before)
 
     def claim(self, point, targets):
         """The states that an export of these disks has to show, and whether it is the point's."""
@@ -994,7 +996,7 @@ class History:
         if job["export_directory"] != ask["dir"] or job["state"] != "completed":
             raise Failure(f"export: the job is not ours, or not completed: {job}")
 
-    def succeeded(self, point, ask, states, exact, modes, job, was_held, clock):
+    def succeeded(self, point, ask, states, exact, modes, job, was_held, clock, before):
         wanted = "yes" if exact else "no"
         manifest = self.manifest(ask["dir"])
         for found in (job["exact"], manifest["export"]["exact"]):
@@ -1004,7 +1006,7 @@ class History:
         made = None
         if ask["name"]:
             keep = ask["keep"]
-            made = self.make_named(ask, states, clock)
+            made = self.make_named(ask, before, clock)
             if not keep:
                 self.drop_hold()
             self.check_made(made)
@@ -1038,7 +1040,7 @@ class History:
     def make_named(self, ask, states, clock):
         """The point that vms/VM/export made, as it was when the job began."""
         point = Point(ask["name"], clock, self.disks, set(self.tracked_targets()))
-        point.states.update({target: state.copy() for target, state in states.items()})
+        point.states.update(states)
         if ask["keep"]:
             self.new_hold([disk.target for disk in self.disks], ask["base"])
             self.held = point
