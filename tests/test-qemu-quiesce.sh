@@ -30,6 +30,7 @@ ready web2
 points=$MNT/vms/web1/refpoints
 
 # Frozen: what the guest had written before is there, and nothing is half-way.
+wait_for 20 linux_has_written web1 0
 before=$(linux_written web1)
 mkdir "$points/mon"
 assert_shows consistency_level 1 "$points/mon/info"

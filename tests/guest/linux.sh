@@ -169,7 +169,9 @@ linux_written()
 # linux_has_written NAME NUMBER: true once its writer has come further than that.
 linux_has_written()
 {
-    [ "$(linux_written "$1")" -gt "$2" ]
+    local written
+    written=$(linux_written "$1")
+    [ "${written:-0}" -gt "$2" ]
 }
 
 # linux_goes_on NAME: returns when its writer has written more; fails the test if it is frozen.
