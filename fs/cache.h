@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What need not be asked or printed again: texts kept here, and names, attributes and pages that
- * the kernel keeps. Only files that change by events alone are kept (struct attr's `settled`), and
+ * the kernel keeps. Only files that will not change again are kept (struct attr's `settled`), and
  * nothing that is read is older than the last event before the reading began:
  *
  *   epochs      each event about an object ends the epoch of the object, before anything else is

@@ -218,12 +218,14 @@ const struct store rows_store_job_cancel = {
     .commit = commit_cancel,
 };
 
+/* Of jobs/ID: that of an owner becomes another job's. */
 bool rows_job_is_settled(const struct node *node)
 {
     enum job_state state;
     int result;
 
-    return backend_job_state(node->backend, node->serial, &state, &result) == 0 &&
+    return rp_serial_kind(node->serial) == KIND_JOB &&
+           backend_job_state(node->backend, node->serial, &state, &result) == 0 &&
            job_state_has_ended(state);
 }
 

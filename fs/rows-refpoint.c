@@ -51,12 +51,6 @@ static int show_info(const struct node *node, FILE *out, struct rp_error *e)
     return 0;
 }
 
-/* While it is, info tells when the hold will end, which each use puts off. */
-static bool is_not_held(const struct node *node)
-{
-    return !backend_refpoint_is_held(node->backend, node->serial);
-}
-
 static int show_checkpoint(const struct node *node, FILE *out, struct rp_error *e)
 {
     char *xml;
@@ -113,11 +107,7 @@ static const struct store store_hold = {
 
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0755},
-    {.path = "info",
-     .mode = S_IFREG | 0444,
-     .topics = TOPIC_INFO | TOPIC_HOLD,
-     .show = show_info,
-     .settled = is_not_held},
+    {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
     {.path = "checkpoint.xml",
      .mode = S_IFREG | 0444,
      .topics = TOPIC_INFO,

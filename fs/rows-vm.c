@@ -112,16 +112,8 @@ static int remove_refpoint(const struct node *dir, uint64_t serial, struct rp_er
 
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0755},
-    {.path = "info",
-     .mode = S_IFREG | 0444,
-     .topics = TOPIC_INFO | TOPIC_HOLD,
-     .show = show_info,
-     .settled = tree_always_settled},
-    {.path = "domain.xml",
-     .mode = S_IFREG | 0444,
-     .topics = TOPIC_INFO,
-     .show = show_domain,
-     .settled = tree_always_settled},
+    {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
+    {.path = "domain.xml", .mode = S_IFREG | 0444, .topics = TOPIC_INFO, .show = show_domain},
     {.path = "create", .mode = S_IFREG | 0644, .show = show_create, .store = &store_create},
     {.path = "export",
      .mode = S_IFREG | 0644,

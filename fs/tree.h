@@ -92,8 +92,9 @@ struct attr {
     int (*show)(const struct node *node, FILE *out, struct rp_error *e);
     const struct blob *blob; /* instead of show */
     /*
-     * Does what it shows change by events about its object alone, as things stand? Then it may be
-     * kept (cache.h). NULL = never: it shows counters, the time, or other objects. Memory.
+     * Will what it shows never change again, as things stand? Then the kernel may keep it
+     * (cache.h). NULL = no. What changes, though seldom, is not kept: a reader that an event met
+     * between the file's size and its page was shown a text cut short. Memory.
      */
     bool (*settled)(const struct node *node);
     const struct store *store; /* exists iff mode & 0222 on a file */
@@ -194,7 +195,7 @@ struct policy {
 };
 struct policy tree_policy(const struct node *node);
 
-/* For `settled` of what changes by events alone, or never. */
+/* For `settled` of what never changes. */
 bool tree_always_settled(const struct node *node);
 
 /* "tue/export", for the log. */
