@@ -264,6 +264,13 @@ static int mount_session(struct fuse_session *session, const struct options *opt
     return 0;
 }
 
+static void ignore_signals(void)
+{
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+}
+
 static int mount_and_serve(struct options *options, struct mount *mount, int ready,
                            struct rp_error *e)
 {
@@ -282,8 +289,11 @@ static int mount_and_serve(struct options *options, struct mount *mount, int rea
         ret = rp_fail(e, RESULT_FAILED, "cannot set signal handlers");
     else
         ret = mount_session(session, options, e);
-    if (ret == 0)
+    if (ret == 0) {
         ret = serve(session, mount, options, ready, e);
+        /* All is closed: one more signal must not make a failure of an orderly end. */
+        ignore_signals();
+    }
     fuse_remove_signal_handlers(session);
     fuse_session_destroy(session);
     return ret;
