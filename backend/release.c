@@ -17,21 +17,24 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
     struct offline *offline = NULL;
     struct table disks = {0};
     struct hold *hold = NULL;
+    bool is_due;
     int rc;
 
     pthread_mutex_lock(&registry->lock);
-    if (vm->hold && vm->hold_refpoint == refpoint && !vm->hold_ending) {
+    is_due = vm->hold && vm->hold_refpoint == refpoint && !vm->hold_ending;
+    if (is_due)
         hold = hold_copy(vm->hold);
-        vm->hold_ending = hold != NULL;
-        if (hold) {
-            offline = vm->offline;
-            vm->offline = NULL;
-            disks = registry_take_disks_locked(vm);
-        }
+    if (hold) {
+        vm->hold_ending = true;
+        offline = vm->offline;
+        vm->offline = NULL;
+        disks = registry_take_disks_locked(vm);
+    } else if (is_due) {
+        vm->hold_seconds = 0; /* as below */
     }
     pthread_mutex_unlock(&registry->lock);
     if (!hold)
-        return 0;
+        return is_due ? rp_fail_memory(e) : 0;
 
     /* Whoever reads them hears of it first, and holds up nothing. A hold that does not end has no
      * disks any more. */
