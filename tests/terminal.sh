@@ -9,7 +9,8 @@ failed=0
 
 terminal()
 {
-    tmux -S "$W/tmux" -f /dev/null "$@"
+    # tmux runs what it starts by the user's shell, which may be nologin, or none at all.
+    SHELL=/bin/sh tmux -S "$W/tmux" -f /dev/null "$@"
 }
 
 # terminal_start COMMAND: runs it in a terminal, which ends with the script.
@@ -45,6 +46,7 @@ terminal_until()
     local tries
     for ((tries = 0; tries < 200; tries++)); do
         terminal_screen 2>&1 | grep -qE "$1" && return 0
+        ! terminal_has_ended || break
         sleep 0.05
     done
     echo "failed: the screen never showed $1:"
