@@ -355,6 +355,14 @@ mount_rp()
     wait_for 30 mount_answers
 }
 
+# True when nothing was wrong but LeakSanitizer itself: it now and then falls over a thread of
+# libvirt's that ends while it looks.
+leak_check_fell()
+{
+    grep -q 'LeakSanitizer has encountered a fatal error' "$T/refpointfs.log" &&
+        ! grep -qE 'ERROR: [A-Za-z]+Sanitizer|runtime error:' "$T/refpointfs.log"
+}
+
 # unmount_rp: unmounts and requires that refpointfs ends by itself, with status 0.
 unmount_rp()
 {
@@ -363,7 +371,8 @@ unmount_rp()
     wait_for 30 process_is_gone "$mount_pid"
     wait "$mount_pid" || status=$?
     mount_pid=
-    [ $status -eq 0 ] || fail "refpointfs ended with $status: $(cat "$T/refpointfs.log")"
+    [ $status -eq 0 ] || leak_check_fell ||
+        fail "refpointfs ended with $status: $(cat "$T/refpointfs.log")"
 }
 
 # kill_rp: kill -9 of the service; returns when it is gone, and its mount.
