@@ -363,16 +363,22 @@ leak_check_fell()
         ! grep -qE 'ERROR: [A-Za-z]+Sanitizer|runtime error:' "$T/refpointfs.log"
 }
 
-# unmount_rp: unmounts and requires that refpointfs ends by itself, with status 0.
-unmount_rp()
+# rp_ends [WHY]: the service, told to end, does so with status 0.
+rp_ends()
 {
     local status=0
-    fusermount3 -u "$MNT"
     wait_for 30 process_is_gone "$mount_pid"
     wait "$mount_pid" || status=$?
     mount_pid=
     [ $status -eq 0 ] || leak_check_fell ||
-        fail "refpointfs ended with $status: $(cat "$T/refpointfs.log")"
+        fail "refpointfs ended with $status${1:+ $1}: $(cat "$T/refpointfs.log")"
+}
+
+# unmount_rp: unmounts and requires that refpointfs ends by itself, with status 0.
+unmount_rp()
+{
+    fusermount3 -u "$MNT"
+    rp_ends
 }
 
 # kill_rp: kill -9 of the service; returns when it is gone, and its mount.

@@ -11,11 +11,7 @@ for round in 1 2 3; do
     assert_equal mon "$(ls "$MNT/vms/test/refpoints")" "reference points of round $round"
     if [ $round = 2 ]; then
         kill -TERM "$mount_pid"
-        wait_for 10 process_is_gone "$mount_pid"
-        status=0
-        wait "$mount_pid" || status=$?
-        assert_equal 0 $status "exit status after SIGTERM"
-        mount_pid=
+        rp_ends "after SIGTERM"
     else
         unmount_rp
     fi

@@ -16,11 +16,7 @@ settings "$points/mon" "ExportDirectory=$T/mon" Bandwidth=1M
 wait_for 10 shows state running "$points/mon/job/status"
 
 kill -TERM "$mount_pid"
-wait_for 15 process_is_gone "$mount_pid"
-status=0
-wait "$mount_pid" || status=$?
-mount_pid=
-assert_equal 0 "$status" "exit status: $(cat "$T/refpointfs.log")"
+rp_ends
 mountpoint -q "$MNT" && fail "still mounted"
 [ ! -e "$T/mon" ] || fail "left: $(ls -aR "$T/mon")"
 counted=$(counter_bound "$T/web1-vda.qcow2")

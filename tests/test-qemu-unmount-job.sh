@@ -23,11 +23,7 @@ is_waiting()
 wait_for 10 is_waiting
 # A lazy unmount: the reader still has its file open.
 kill -TERM "$mount_pid"
-wait_for 15 process_is_gone "$mount_pid"
-status=0
-wait "$mount_pid" || status=$?
-mount_pid=
-assert_equal 0 "$status" "exit status"
+rp_ends
 wait_for 10 process_is_gone "$waiter"
 mountpoint -q "$MNT" && fail "still mounted"
 [ ! -e "$T/mon" ] || fail "left: $(ls -aR "$T/mon")"
