@@ -364,6 +364,7 @@ leak_check_fell()
 }
 
 # rp_ends [WHY]: the service, told to end, does so with status 0.
+# shellcheck disable=SC2120
 rp_ends()
 {
     local status=0
