@@ -12,22 +12,23 @@ Workloads:
   r   random: pread(2) of 4 KiB, 16 readers with the file open once each, 48,000 in all
 """
 
+import json
 import os
-import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import export
 import measure
-from host import GIB, MIB, Failure, Guest, Mount, at_end, require_programs, wait_until
+from host import MIB, Failure, Guest, Mount, at_end, call, require_programs, wait_until
+from workloads import STRETCHES, WORKLOADS, make_images
 
 READERS = 16
 PIECE_BYTES = 4096
+IMAGE = WORKLOADS["a"]
 
 
 @dataclass(frozen=True)
@@ -48,66 +49,33 @@ def drop_cache(path):
         os.posix_fadvise(image.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def stretches(data_bytes):
-    """Where export.make_image() put the data: (offset, length)."""
-    return [(export.DISK_BYTES // export.STRETCHES * i, data_bytes // export.STRETCHES)
-            for i in range(export.STRETCHES)]
+def run_fio(path, number, settings, jobs):
+    """Seconds of each job, as each ran. `settings` are for all, `jobs` a dictionary each."""
+    command = ["fio", "--output-format=json", "--ioengine=psync", f"--filename={path}",
+               "--readonly", f"--randseed={number}", *settings]
+    for i, job in enumerate(jobs):
+        command += [f"--name=job{i}", *(f"--{key}={value}" for key, value in job.items())]
+    answer = json.loads(call(*command))
+    if any(job["error"] for job in answer["jobs"]):
+        raise Failure(f"fio cannot read {path}")
+    return [job["read"]["runtime"] / 1000 for job in answer["jobs"]]
 
 
-def read_sequential(path, bench, _number):
-    buffer = bytearray(MIB)
-    left = bench.sequential_bytes
-    began = time.monotonic()
-    with open(path, "rb", buffering=0) as image:
-        for offset, length in bench.stretches:
-            image.seek(offset)
-            end = min(length, left)
-            left -= end
-            for _ in range(end // MIB):
-                if image.readinto(buffer) != MIB:
-                    raise Failure(f"{path}: a short read")
-    return time.monotonic() - began
-
-
-def read_pieces(path, offsets, gate):
-    """One reader, in a process of its own."""
-    with open(path, "rb", buffering=0) as image:
-        os.read(gate, 1)
-        for offset in offsets:
-            if len(os.pread(image.fileno(), PIECE_BYTES, offset)) != PIECE_BYTES:
-                raise Failure(f"{path}: a short read")
+def read_sequential(path, bench, number):
+    jobs = [{"offset": offset, "size": bench.sequential_bytes // STRETCHES, "stonewall": 1}
+            for offset, _ in bench.stretches]
+    return sum(run_fio(path, number, ["--rw=read", "--bs=1M"], jobs))
 
 
 def read_random(path, bench, number):
     # The same places for all contenders, others in each round.
-    chance = random.Random(number)
-    places = [[at + PIECE_BYTES * chance.randrange(length // PIECE_BYTES)
-               for at, length in chance.choices(bench.stretches, k=bench.pieces // READERS)]
-              for _ in range(READERS)]
-    gate_out, gate_in = os.pipe()
-    readers = []
-    for offsets in places:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                os.close(gate_in)
-                read_pieces(path, offsets, gate_out)
-                status = 0
-            finally:
-                os._exit(status)
-        readers.append(pid)
-    os.close(gate_out)
-    time.sleep(0.3)  # until all have the file open and wait
-    began = time.monotonic()
-    os.close(gate_in)
-    failed = [pid for pid in readers if os.waitpid(pid, 0)[1] != 0]
-    if failed:
-        raise Failure(f"{path}: a reader failed")
-    return time.monotonic() - began
+    jobs = [{"offset": offset, "size": length, "io_size": bench.pieces // READERS * PIECE_BYTES}
+            for offset, length in bench.stretches * (READERS // STRETCHES)]
+    return max(run_fio(path, number, ["--rw=randread", f"--bs={PIECE_BYTES}", "--norandommap"],
+                       jobs))
 
 
-WORKLOADS = {
+LETTERS = {
     "s": ("sequential, 1 MiB", read_sequential),
     "r": (f"random, 4 KiB, {READERS} readers", read_random),
 }
@@ -141,16 +109,16 @@ def begin_nbdfuse(folder, socket, stack):
 class Bench:
     def __init__(self, options, stack):
         self.options = options
-        self.stretches = stretches(options.data_bytes)
+        self.stretches = [(IMAGE.disk_bytes // STRETCHES * i, options.data_bytes // STRETCHES)
+                          for i in range(STRETCHES)]
         self.sequential_bytes = options.data_bytes // 2
         self.pieces = 12000 if options.quick else 48000
         self.samples = {}
         folder = Path(tempfile.mkdtemp(prefix="disks.", dir=options.folder))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        image = folder / "vda.qcow2"
-        export.make_image(image, options.data_bytes, False, folder)
+        images = make_images(IMAGE, options.data_bytes, folder)
         print("starting the VM: a minute where libvirt may not open /dev/kvm", file=sys.stderr)
-        self.guest = Guest(options.virsh, image, stack)
+        self.guest = Guest(options.virsh, images, IMAGE.writes, stack)
         mount = Mount(options.binary, options.uri, folder, self.guest, stack)
         point = mount.vm / "refpoints" / "held"
         point.mkdir()
@@ -178,7 +146,7 @@ class Bench:
         drop_cache(path)
         measure.reset_peak(pid)
         cpu_s, qemu_cpu_s = measure.cpu_seconds(pid), measure.cpu_seconds(self.guest.pid)
-        wall_s = WORKLOADS[letter][1](path, self, number)
+        wall_s = LETTERS[letter][1](path, self, number)
         self.samples.setdefault((letter, contender), []).append(measure.Sample(
             letter, contender.title, number, wall_s, measure.cpu_seconds(pid) - cpu_s,
             measure.cpu_seconds(self.guest.pid) - qemu_cpu_s, measure.memory_kib(pid, "VmHWM")))
@@ -187,18 +155,19 @@ class Bench:
         for number in range(1, self.options.rounds + 1):
             print(f"round {number} of {self.options.rounds}", file=sys.stderr)
             # Nobody always comes after the same neighbour's leavings.
-            for letter in WORKLOADS:
+            for letter in LETTERS:
                 for contender in CONTENDERS if number % 2 else reversed(CONTENDERS):
                     self.run_one(letter, contender, number)
 
     def report(self):
-        for letter in WORKLOADS:
-            print(f"\n({letter}) {WORKLOADS[letter][0]}; {self.options.rounds} rounds, "
+        for letter in LETTERS:
+            print(f"\n({letter}) {LETTERS[letter][0]}; {self.options.rounds} rounds, "
                   "interleaved\n")
-            measure.print_head()
+            measure.print_head(IMAGE.writes)
             reference = self.samples[letter, OURS]
             for contender in CONTENDERS:
-                measure.print_row(contender, self.samples[letter, contender], reference)
+                measure.print_row(contender, self.samples[letter, contender], reference,
+                                  IMAGE.writes)
             seconds = measure.median_of(reference, "wall_s")
             print(f"\nrefpointfs: {self.sequential_bytes / MIB / seconds:,.0f} MiB/s"
                   if letter == "s" else
@@ -222,7 +191,8 @@ def add_arguments(parser):
 
 
 def run(args, stack):
-    require_programs("nbdfuse")
+    require_programs("nbdfuse", "fio")
+    args.picture = None
     export.prepare(args, stack)
     bench = Bench(args, stack)
     bench.run()
