@@ -40,7 +40,7 @@ static const char help[] =
     "    -o run=DIR       sockets, where QEMU can reach them\n"
     "    -o group=NAME    members may mark and export, too (with allow_other)\n"
     "    -o syslog        log to syslog even in the foreground\n"
-    "    -o max_threads=N threads that serve requests (16)\n"
+    "    -o max_threads=N threads that serve requests (4)\n"
     "    -o allow_other   all users see the mount; and libfuse's other options\n"
     "\n"
     "All of it is described in refpointfs(1).\n";
@@ -542,7 +542,7 @@ int options_parse(int argc, char **argv, struct options *ret_options, bool *ret_
 {
     struct rp_error local = RP_ERROR_INIT;
     struct parsing parsing = {
-        .options = {.hold_seconds = 600, .jobs = 4, .max_threads = 16},
+        .options = {.hold_seconds = 600, .jobs = 4, .max_threads = 4},
         .e = e ? e : &local,
     };
     int ret = 0;

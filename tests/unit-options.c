@@ -54,7 +54,7 @@ static void test_one_argument_is_the_mount_point(void **state)
     assert_string_equal(o.mountpoint, "/mnt/rp");
     assert_int_equal(o.hold_seconds, 600);
     assert_int_equal(o.jobs, 4);
-    assert_int_equal(o.max_threads, 16);
+    assert_int_equal(o.max_threads, 4);
     assert_int_equal(o.bandwidth_bytes, 0);
     assert_false(o.foreground);
     options_clear(&o);
