@@ -31,4 +31,11 @@ member sh -c "echo ExportDirectory=/x/member >$POINT/export"
 assert_equal 0 "$(member cat "$POINT/job/wait")"
 assert_shows caller_uid 65534 "$STATUS"
 jobs_are /x/member
+# Writing is theirs, times are the owner's; what was written counts all the same.
+member touch "$POINT/export"
+echo ExportDirectory=/x/copy >"$T/settings"
+chmod 644 "$T/settings"
+assert_fails_with "preserving times" member cp -p "$T/settings" "$POINT/export"
+assert_equal 0 "$(member cat "$POINT/job/wait")"
+jobs_are /x/member /x/copy
 unmount_rp
