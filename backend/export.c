@@ -217,11 +217,17 @@ static bool is_cancelled(void *opaque)
     return export->request->check(export->request->opaque, &ignored) != 0;
 }
 
-/* A cancel or a deadline shows in the modules below as just "cancelled": say which it was. */
-static int reason(struct export *export, int rc, struct rp_error *e)
+/*
+ * A cancel or a deadline shows in the modules below as just "cancelled": say which it was. Nor do
+ * they know why a server that they read from is gone.
+ */
+static int reason(struct export *export, const struct disk_export *disk, int rc, struct rp_error *e)
 {
-    int asked = rc < 0 ? export->request->check(export->request->opaque, e) : 0;
+    const struct export_request *request = export->request;
+    int asked = rc < 0 ? request->check(request->opaque, e) : 0;
 
+    if (rc < 0 && asked == 0 && (!disk->source || source_is_lost(disk->source)))
+        asked = request->explain(request->opaque, e);
     return asked < 0 ? asked : rc;
 }
 
@@ -253,7 +259,7 @@ static int plan_disk(struct export *export, struct disk_export *disk, struct rp_
     }
     if (rc < 0) {
         rp_error_prefix(e, "disk '%s': ", disk->held->target);
-        return reason(export, rc, e);
+        return reason(export, disk, rc, e);
     }
     return 0;
 }
@@ -483,14 +489,15 @@ static int copy_disk(struct export *export, struct disk_export *disk, struct rp_
 
     if (rc == 0) {
         rc = copy_run(&params, &disk->stats, e);
-        /* The connections are of no more use; the next disk's want their threads in QEMU. */
-        source_close(disk->source);
-        disk->source = NULL;
         export->done_bytes += plan_data_bytes(disk->plan);
     }
     if (rc < 0)
         rp_error_prefix(e, "disk '%s': ", disk->held->target);
-    return reason(export, rc, e);
+    rc = reason(export, disk, rc, e);
+    /* The connections are of no more use; the next disk's want their threads in QEMU. */
+    source_close(disk->source);
+    disk->source = NULL;
+    return rc;
 }
 
 /* ---- the end ---- */

@@ -61,6 +61,8 @@ struct export_request {
     const char *tag; /* for the names of temporary files */
     /* 0, or -errno with *e filled when the job is to end; called at least every 100 ms. */
     int (*check)(void *opaque, struct rp_error *e);
+    /* The server that is read from is gone: -errno with *e filled if it can be said why. */
+    int (*explain)(void *opaque, struct rp_error *e);
     /* The last question before the export is declared complete: is what was read still true? */
     int (*verify)(void *opaque, struct rp_error *e);
     /* Files are about to get their names: as outdir_print_files() prints them. */

@@ -272,6 +272,13 @@ static int on_check(void *opaque, struct rp_error *e)
                : registry_export_verify(run->order->desk->registry, &run->order->subject, false, e);
 }
 
+static int on_explain(void *opaque, struct rp_error *e)
+{
+    struct run *run = opaque;
+
+    return registry_export_explain(run->order->desk->registry, &run->order->subject, e);
+}
+
 static int on_verify(void *opaque, struct rp_error *e)
 {
     struct run *run = opaque;
@@ -409,6 +416,7 @@ static int export(struct job *job, struct order *order, struct rp_error *e)
                                                          : desk->options->bandwidth_bytes,
         .tag = job_tag(job),
         .check = on_check,
+        .explain = on_explain,
         .verify = on_verify,
         .naming = on_naming,
         .commit = on_commit,

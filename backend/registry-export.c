@@ -12,6 +12,10 @@
 
 #include "qcow2-file.h"
 
+/* QEMU closes its sockets first when it ends, for which libvirt leaves it 15 s. */
+#define EXPLAIN_MS       15000
+#define EXPLAIN_PAUSE_MS 100
+
 /* True when `point` is `ancestor` or came after it; bounded, should libvirt tell of a circle. */
 static bool descends_locked(const struct vm *vm, const struct refpoint *point, const char *ancestor)
 {
@@ -444,9 +448,10 @@ static int verify_online(struct registry *registry, const struct export_subject 
         rc = rp_fail(e, RESULT_FAILED, "VM '%s' was shut off, or its QEMU ended, during the export",
                      subject->vm_name);
     } else if (!is_hold_of_locked(vm, subject)) {
+        /* A VM that is being shut off loses its job seconds before it is off. */
         rc = rp_fail(e, RESULT_FAILED,
-                     "the backup job that held the data was ended from outside, during the export "
-                     "of VM '%s'",
+                     "the backup job that held the data of VM '%s' was ended during the export, by "
+                     "another program or because the VM is being shut off",
                      subject->vm_name);
     }
     pthread_mutex_unlock(&registry->lock);
@@ -481,4 +486,25 @@ int registry_export_verify(struct registry *registry, const struct export_subjec
                              "export",
                              subject->vm_name)
                    : 0;
+}
+
+int registry_export_explain(struct registry *registry, const struct export_subject *subject,
+                            struct rp_error *e)
+{
+    int64_t now = registry_now_ms(), end = now + EXPLAIN_MS, next = now;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    while (now < end && virt_is_connected(registry->virt) && !registry->stop &&
+           (vm = table_find(&registry->vms, subject->vm)) && vm->active &&
+           is_hold_of_locked(vm, subject)) {
+        if (now >= next) {
+            registry_enqueue_locked(registry, vm, TASK_DOMAIN | TASK_HOLD);
+            next = now + EXPLAIN_PAUSE_MS;
+        }
+        registry_sleep_locked(registry, &registry->fresh, EXPLAIN_PAUSE_MS);
+        now = registry_now_ms();
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return registry_export_verify(registry, subject, true, e);
 }

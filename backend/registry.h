@@ -364,6 +364,10 @@ int registry_export_hold(struct registry *registry, const struct registry_spec *
 int registry_export_verify(struct registry *registry, const struct export_subject *subject,
                            bool thorough, struct rp_error *e);
 
+/* Likewise, when what is read from is gone: waits a little for libvirt to tell why. Slow. */
+int registry_export_explain(struct registry *registry, const struct export_subject *subject,
+                            struct rp_error *e);
+
 /* After an export: gives back what was taken, and clears the subject. */
 void registry_export_end(struct registry *registry, struct export_subject *subject);
 

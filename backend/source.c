@@ -65,7 +65,7 @@ struct source {
 
     uint64_t size_bytes;
     size_t max_read_bytes, unit_bytes;
-    bool has_allocation, may_not_fragment, is_plain, allows_several, dead;
+    bool has_allocation, may_not_fragment, is_plain, allows_several, dead, lost;
     unsigned connections; /* of `conns`: those that carry reads */
     struct conn conns[SOURCE_CONNECTIONS_MAX];
     struct conn bitmap_conn; /* knows the bitmap alone; see open_bitmap() */
@@ -614,8 +614,14 @@ static int fail_lost(struct source *s, const struct conn *conn, struct rp_error 
                      s->socket_path, (unsigned long long)lowest_offset(s, conn), text ? ": " : "",
                      text ? text : "");
 
+    s->lost = true;
     source_drop(s);
     return rc;
+}
+
+bool source_is_lost(const struct source *s)
+{
+    return s->lost;
 }
 
 static int fail_silent(struct source *s, struct rp_error *e)

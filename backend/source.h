@@ -59,6 +59,9 @@ void source_close(struct source *source);
 /* The same, but the struct stays: the source is dead. What to do when buffers must be free now. */
 void source_drop(struct source *source);
 
+/* True once the server's side of a connection was found closed. */
+bool source_is_lost(const struct source *source);
+
 uint64_t source_size_bytes(const struct source *source);
 
 /*
