@@ -58,20 +58,24 @@ int registry_end_hold(struct registry *registry, struct vm *vm, uint64_t refpoin
     return rc;
 }
 
-/* The VM of a point, with a reference, and the point's name; NULL when it is gone. */
-static struct vm *get_vm(struct registry *registry, uint64_t refpoint, char **ret_name)
+/* The VM of a point, with a reference, and the point's name. */
+static int get_vm(struct registry *registry, uint64_t refpoint, struct vm **ret_vm, char **ret_name,
+                  struct rp_error *e)
 {
     struct refpoint *found;
-    struct vm *vm = NULL;
+    char *name = NULL;
 
     pthread_mutex_lock(&registry->lock);
     found = registry_find_refpoint_locked(registry, refpoint);
-    if (found && (*ret_name = strdup(found->name))) {
-        vm = found->vm;
-        vm->refs++;
+    if (found && (name = strdup(found->name))) {
+        *ret_name = name;
+        *ret_vm = found->vm;
+        found->vm->refs++;
     }
     pthread_mutex_unlock(&registry->lock);
-    return vm;
+    if (!found)
+        return rp_fail_errno(e, ENOENT, "no such reference point");
+    return name ? 0 : rp_fail_memory(e);
 }
 
 static void put_vm(struct registry *registry, struct vm *vm)
@@ -95,11 +99,11 @@ static int refuse_if_used(struct registry *registry, struct vm *vm, uint64_t ref
 int registry_release(struct registry *registry, uint64_t refpoint, struct rp_error *e)
 {
     char *name = NULL;
-    struct vm *vm = get_vm(registry, refpoint, &name);
-    int rc;
+    struct vm *vm;
+    int rc = get_vm(registry, refpoint, &vm, &name, e);
 
-    if (!vm)
-        return rp_fail_errno(e, ENOENT, "no such reference point");
+    if (rc < 0)
+        return rc;
     rc = refuse_if_used(registry, vm, refpoint, name, e);
     if (rc == 0)
         rc = registry_end_hold(registry, vm, refpoint, e);
@@ -194,11 +198,11 @@ static bool is_off(struct registry *registry, const struct vm *vm)
 int registry_delete(struct registry *registry, uint64_t refpoint, struct rp_error *e)
 {
     char *name = NULL;
-    struct vm *vm = get_vm(registry, refpoint, &name);
-    int rc;
+    struct vm *vm;
+    int rc = get_vm(registry, refpoint, &vm, &name, e);
 
-    if (!vm)
-        return rp_fail_errno(e, ENOENT, "no such reference point");
+    if (rc < 0)
+        return rc;
     rc = refuse_if_used(registry, vm, refpoint, name, e);
     if (rc == 0)
         rc = registry_end_hold(registry, vm, refpoint, e);

@@ -13,6 +13,7 @@ REFPOINTFS names the binary, BUILD_DIR the folder with the cache of libvirt's pr
 """
 
 import argparse
+import errno
 import mmap
 import os
 import shutil
@@ -101,6 +102,8 @@ class Play:
             return True
         except OSError as error:
             self.said(f"rmdir: {error.strerror}", error.errno)
+            if error.errno == errno.ENOENT and name in os.listdir(f"{self.vm}/refpoints"):
+                raise Failure(f"rmdir: {error.strerror}, but '{name}' is there") from error
             return False
 
     def release(self, name):
