@@ -28,7 +28,7 @@ struct left_hold {
 };
 
 struct journal {
-    struct statedir *jobs_dir, *holds_dir, *exports_dir;
+    struct statedir *jobs_dir, *holds_dir, *marks_dir, *exports_dir;
     pthread_mutex_t file; /* of exports on disk: one writer at a time; taken before `lock` */
     pthread_mutex_t lock; /* protects what follows; never held while the disk is written */
     void *exports;        /* a tree, tsearch(3), of struct vm_exports */
@@ -163,6 +163,8 @@ int journal_open(const char *state_dir, struct journal **ret_journal, struct rp_
     if (rc == 0)
         rc = statedir_open(state_dir, "holds", &journal->holds_dir, e);
     if (rc == 0)
+        rc = statedir_open(state_dir, "marks", &journal->marks_dir, e);
+    if (rc == 0)
         rc = statedir_open(state_dir, "exports", &journal->exports_dir, e);
     if (rc == 0)
         rc = statedir_each(journal->jobs_dir, take_job, journal, e);
@@ -193,6 +195,7 @@ void journal_close(struct journal *journal)
     tdestroy(journal->exports, free_vm);
     statedir_close(journal->jobs_dir);
     statedir_close(journal->holds_dir);
+    statedir_close(journal->marks_dir);
     statedir_close(journal->exports_dir);
     pthread_mutex_destroy(&journal->file);
     pthread_mutex_destroy(&journal->lock);
@@ -296,6 +299,38 @@ bool journal_take_any_hold(struct journal *journal, char *ret_uuid, struct kept_
     }
     pthread_mutex_unlock(&journal->lock);
     return found;
+}
+
+/* ---- marks ---- */
+
+int journal_write_mark(struct journal *journal, const char *uuid, const struct kept_mark *mark,
+                       struct rp_error *e)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out = open_memstream(&text, &length);
+
+    if (out)
+        kept_mark_print(mark, out);
+    return write_printed(journal->marks_dir, uuid, out, &text, &length, true, e);
+}
+
+void journal_remove_mark(struct journal *journal, const char *uuid)
+{
+    statedir_remove(journal->marks_dir, uuid);
+}
+
+bool journal_read_mark(struct journal *journal, const char *uuid, struct kept_mark *ret_mark)
+{
+    struct rp_error ignored;
+    size_t length = 0;
+    char *text = NULL;
+    int rc = statedir_read(journal->marks_dir, uuid, &text, &length, &ignored);
+
+    if (rc == 0)
+        rc = kept_mark_parse(text, length, ret_mark, &ignored);
+    free(text);
+    return rc == 0;
 }
 
 /* ---- exports ---- */

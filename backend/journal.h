@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What must survive the service, in the state folder: jobs/ID.ini, holds/UUID.ini (of VMs) and
- * exports/UUID.ini, each a readable text of its own (kept.h), so that a change costs the same
- * however much there is. Any thread. What changes something is slow: it writes to the disk.
+ * What must survive the service, in the state folder: jobs/ID.ini, and of VMs holds/UUID.ini,
+ * marks/UUID.ini and exports/UUID.ini, each a readable text of its own (kept.h), so that a change
+ * costs the same however much there is. Any thread. What changes something is slow: it writes to
+ * the disk.
  */
 #ifndef REFPOINTFS_JOURNAL_H
 #define REFPOINTFS_JOURNAL_H
@@ -46,6 +47,16 @@ bool journal_take_hold(struct journal *journal, const char *uuid, struct kept_ho
 
 /* Takes any one that is left; `ret_uuid` has room for VIRT_UUID_SIZE. Memory. */
 bool journal_take_any_hold(struct journal *journal, char *ret_uuid, struct kept_hold *ret_hold);
+
+/* ---- marks of VMs that are off: of a VM, one at most ---- */
+
+/* On disk when this returns. */
+int journal_write_mark(struct journal *journal, const char *uuid, const struct kept_mark *mark,
+                       struct rp_error *e);
+void journal_remove_mark(struct journal *journal, const char *uuid);
+
+/* What is on disk now; false when there is nothing. Slow. */
+bool journal_read_mark(struct journal *journal, const char *uuid, struct kept_mark *ret_mark);
 
 /* ---- where reference points were last exported ---- */
 

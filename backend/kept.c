@@ -70,6 +70,12 @@ static const struct field disk_fields[] = {
     {0},
 };
 
+static const struct field mark_fields[] = {
+    FIELD(struct kept_mark, refpoint, FIELD_TEXT),
+    FIELD(struct kept_mark, files, FIELD_LINES),
+    {0},
+};
+
 static const struct field export_fields[] = {
     FIELD(struct kept_export, refpoint, FIELD_TEXT),
     FIELD(struct kept_export, id, FIELD_TEXT),
@@ -239,6 +245,33 @@ void kept_hold_clear(struct kept_hold *hold)
     hold->disks = NULL;
     hold->ndisks = 0;
     fields_clear(hold_fields, hold);
+}
+
+/* ---- a mark ---- */
+
+void kept_mark_print(const struct kept_mark *mark, FILE *out)
+{
+    print_head("mark", out);
+    fields_print(mark_fields, mark, out);
+}
+
+int kept_mark_parse(const char *text, size_t length, struct kept_mark *ret_mark, struct rp_error *e)
+{
+    struct kept_mark mark = {0};
+    struct reader reader = {.section = "mark", .fields = mark_fields, .object = &mark};
+    int rc = read_kept(&reader, text, length, e);
+
+    if (rc < 0) {
+        kept_mark_clear(&mark);
+        return rc;
+    }
+    *ret_mark = mark;
+    return 0;
+}
+
+void kept_mark_clear(struct kept_mark *mark)
+{
+    fields_clear(mark_fields, mark);
 }
 
 /* ---- exports ---- */

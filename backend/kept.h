@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What of a job, a hold and a VM's exports is kept for the next service: structs and their texts.
- * Data in, data out; the texts are UTF-8 INI, meant to be read by people too.
+ * What of a job, a hold, a mark and a VM's exports is kept for the next service: structs and their
+ * texts. Data in, data out; the texts are UTF-8 INI, meant to be read by people too.
  *
  * Strings are owned by the struct, and never NULL once it was read.
  */
@@ -70,6 +70,18 @@ void kept_hold_print(const struct kept_hold *hold, FILE *out);
 int kept_hold_parse(const char *text, size_t length, struct kept_hold *ret_hold,
                     struct rp_error *e);
 void kept_hold_clear(struct kept_hold *hold);
+
+/* ---- a reference point that is being made of a VM that is off ---- */
+
+struct kept_mark {
+    char *refpoint;
+    char *files; /* a line for each image that is about to get its bitmap, and had none */
+};
+
+void kept_mark_print(const struct kept_mark *mark, FILE *out);
+int kept_mark_parse(const char *text, size_t length, struct kept_mark *ret_mark,
+                    struct rp_error *e);
+void kept_mark_clear(struct kept_mark *mark);
 
 /* ---- where the points of a VM were last exported ---- */
 

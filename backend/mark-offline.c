@@ -13,18 +13,96 @@
 
 #include "qcow2-file.h"
 
-/* ---- making ---- */
+/* So long may a qemu-img that a service which died had just started take to begin. */
+#define BEGIN_MS 10000
 
-static void remove_bitmaps(const struct mark *mark, size_t count)
+/* ---- what is under way ---- */
+
+enum presence { UNREADABLE, ABSENT, PRESENT };
+
+static enum presence find_bitmap(const char *file, const char *name)
+{
+    struct qcow2_facts facts;
+    struct rp_error ignored;
+    enum presence presence;
+
+    if (qcow2_file_read(file, &facts, &ignored) < 0)
+        return UNREADABLE;
+    presence = qcow2_file_find_bitmap(&facts, name) ? PRESENT : ABSENT;
+    qcow2_file_clear(&facts);
+    return presence;
+}
+
+/*
+ * Before there is a definition, bitmaps are all that tells of a point. Those that are there already
+ * are not ours. That one may be left by a crash is not worth failing for.
+ */
+static void note(struct registry *registry, const struct mark *mark)
+{
+    struct kept_mark kept = {.refpoint = (char *)(uintptr_t)mark->spec->name};
+    struct rp_error ignored;
+    size_t length;
+    FILE *out = open_memstream(&kept.files, &length);
+
+    for (size_t i = 0; out && i < mark->ntargets; i++)
+        if (mark->targets[i].part == HOLD_MARKED &&
+            find_bitmap(mark->targets[i].file, mark->spec->name) == ABSENT)
+            fprintf(out, "%s\n", mark->targets[i].file);
+    if (out && fclose(out) == 0)
+        journal_write_mark(registry->journal, mark->uuid, &kept, &ignored);
+    free(kept.files);
+}
+
+/* True when all of the files had the bitmap, and have it no more. Cuts the text up. */
+static bool remove_noted(const struct kept_mark *left)
 {
     struct rp_error ignored;
+    bool all = true;
+    char *next = NULL;
+
+    for (char *file = strtok_r(left->files, "\n", &next); file; file = strtok_r(NULL, "\n", &next))
+        all &= find_bitmap(file, left->refpoint) == PRESENT &&
+               offline_remove_bitmap(file, left->refpoint, &ignored) == 0;
+    return all;
+}
+
+void mark_offline_recover(struct registry *registry, const char *uuid)
+{
+    bool is_early = registry_now_ms() - registry->opened_ms < BEGIN_MS, is_over;
+    struct kept_mark left;
+    struct rp_error ignored;
+    char *xml = NULL;
+    int rc;
+
+    if (!journal_read_mark(registry->journal, uuid, &left))
+        return;
+    rc = virt_get_checkpoint_xml(registry->virt, uuid, left.refpoint, VIRT_XML_SHORT, &xml,
+                                 &ignored);
+    free(xml);
+    is_over = rc == 0;
+    if (rc == -ENOENT)
+        is_over = remove_noted(&left) || !is_early;
+    if (is_over)
+        journal_remove_mark(registry->journal, uuid);
+    kept_mark_clear(&left);
+}
+
+/* ---- making ---- */
+
+/* True when the first `count` disks have none any more. */
+static bool remove_bitmaps(const struct mark *mark, size_t count)
+{
+    struct rp_error ignored;
+    bool all = true;
 
     for (size_t i = 0; i < count; i++)
         if (mark->targets[i].part == HOLD_MARKED)
-            offline_remove_bitmap(mark->targets[i].file, mark->spec->name, &ignored);
+            all &= offline_remove_bitmap(mark->targets[i].file, mark->spec->name, &ignored) == 0;
+    return all;
 }
 
-static int add_bitmaps(const struct mark *mark, struct rp_error *e)
+/* *ret_clean is false when a failure left some of them. */
+static int add_bitmaps(const struct mark *mark, bool *ret_clean, struct rp_error *e)
 {
     for (size_t i = 0; i < mark->ntargets; i++) {
         const struct hold_target *target = &mark->targets[i];
@@ -33,7 +111,7 @@ static int add_bitmaps(const struct mark *mark, struct rp_error *e)
 
         if (rc < 0) {
             rp_error_prefix(e, "disk '%s': ", target->target);
-            remove_bitmaps(mark, i);
+            *ret_clean = remove_bitmaps(mark, i);
             return rc;
         }
     }
@@ -71,13 +149,19 @@ static int redefine(struct registry *registry, const struct mark *mark, struct r
 
 int mark_offline_point(struct registry *registry, const struct mark *mark, struct rp_error *e)
 {
-    int rc = add_bitmaps(mark, e);
+    bool is_clean = true;
+    int rc;
 
+    mark_offline_recover(registry, mark->uuid);
+    note(registry, mark);
+    rc = add_bitmaps(mark, &is_clean, e);
     if (rc == 0) {
         rc = redefine(registry, mark, e);
         if (rc < 0)
-            remove_bitmaps(mark, mark->ntargets);
+            is_clean = remove_bitmaps(mark, mark->ntargets);
     }
+    if (is_clean)
+        journal_remove_mark(registry->journal, mark->uuid);
     return rc;
 }
 

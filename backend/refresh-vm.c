@@ -520,6 +520,8 @@ void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks
         return; /* nobody can mark the VM until that is decided; the keeper asks again */
     if (tasks & TASK_DOMAIN)
         refresh_domain(registry, vm);
+    if ((tasks & TASK_DOMAIN) && !vm->active && registry->is_local && !registry->is_test)
+        mark_offline_recover(registry, vm->uuid);
     if (tasks & TASK_THAW)
         thaw(registry, vm);
     if (tasks & TASK_HOLD)

@@ -64,6 +64,7 @@ static void init_locks(struct registry *registry)
 
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    registry->opened_ms = registry_now_ms();
     pthread_mutex_init(&registry->keeping, NULL);
     pthread_mutex_init(&registry->lock, NULL);
     pthread_cond_init(&registry->work, NULL);

@@ -181,6 +181,7 @@ struct registry {
     struct index vm_uuids, vm_names; /* the latter: of those that are listed */
     struct index refpoints;          /* of all VMs, by serial */
     size_t unknown;                  /* VMs that only their name is known of */
+    int64_t opened_ms;
     int64_t added_ms;                /* when the last one of those came */
     struct vm_queue queued;
     int64_t
@@ -505,6 +506,8 @@ int mark_offline_point(struct registry *registry, const struct mark *mark, struc
 void mark_offline_undo(struct registry *registry, const struct mark *mark);
 int mark_offline_serve(struct registry *registry, const struct mark *mark, struct made *made,
                        struct rp_error *e);
+/* Removes the bitmaps of a point that was not defined any more, for the service ended before. */
+void mark_offline_recover(struct registry *registry, const char *uuid);
 int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,
                         const char *name, struct rp_error *e);
 

@@ -96,6 +96,15 @@ static int read_file(struct statedir *statedir, const char *file, char **ret_tex
     return 0;
 }
 
+int statedir_read(struct statedir *statedir, const char *name, char **ret_text, size_t *ret_length,
+                  struct rp_error *e)
+{
+    char file[FILE_NAME_MAX];
+
+    snprintf(file, sizeof file, "%s" SUFFIX, name);
+    return read_file(statedir, file, ret_text, ret_length, e);
+}
+
 static void set_aside(struct statedir *statedir, const char *file)
 {
     char aside[FILE_NAME_MAX];

@@ -29,6 +29,10 @@ typedef int statedir_text(void *opaque, const char *name, const char *text, size
  */
 int statedir_each(struct statedir *statedir, statedir_text *take, void *opaque, struct rp_error *e);
 
+/* Reads one; *ret_text is freed by the caller. */
+int statedir_read(struct statedir *statedir, const char *name, char **ret_text, size_t *ret_length,
+                  struct rp_error *e);
+
 /*
  * Puts a text under `name`, which has letters, digits and '-' only. With `durable` it is on disk
  * when this returns; without, the end of the process cannot harm it, that of the machine can. Any

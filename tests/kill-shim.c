@@ -2,7 +2,8 @@
 /*
  * Ends the process it is preloaded into, as kill -9 would, at a chosen one of the calls that leave
  * traces on disk or in libvirt: before the call, or after it. The environment's KILL_SHIM names a
- * file whose first eight bytes count down those moments; 0 in it, and nothing happens.
+ * file whose first eight bytes count down those moments; 0 in it, and nothing happens. KILL_SHIM_AT
+ * names the calls that count, separated by spaces; without it, all.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -10,10 +11,12 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 static atomic_int_least64_t *countdown;
+static const char *calls;
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -25,12 +28,15 @@ __attribute__((constructor)) static void begin(void)
         close(fd);
     if (map != MAP_FAILED)
         countdown = map;
+    calls = getenv("KILL_SHIM_AT");
     /* Programs that it starts live on. */
     unsetenv("LD_PRELOAD");
 }
 
-static void moment(void)
+static void moment(const char *call)
 {
+    if (calls && !strstr(calls, call))
+        return;
     if (countdown && *countdown > 0 && atomic_fetch_sub(countdown, 1) == 1)
         kill(getpid(), SIGKILL);
 }
@@ -42,9 +48,9 @@ static void moment(void)
         type(*real) parameters;                                                                    \
         type result;                                                                               \
         *(void **)&real = dlsym(RTLD_NEXT, #name);                                                 \
-        moment();                                                                                  \
+        moment(#name);                                                                             \
         result = real arguments;                                                                   \
-        moment();                                                                                  \
+        moment(#name);                                                                             \
         return result;                                                                             \
     }
 
@@ -66,3 +72,9 @@ SHIM(int, virDomainBackupBegin,
      (domain, backup, checkpoint, flags))
 SHIM(int, virDomainAbortJob, (void *domain), (domain))
 SHIM(int, virDomainCheckpointDelete, (void *checkpoint, unsigned flags), (checkpoint, flags))
+SHIM(void *, virDomainCheckpointCreateXML, (void *domain, const char *xml, unsigned flags),
+     (domain, xml, flags))
+SHIM(int, posix_spawnp,
+     (pid_t * pid, const char *file, const void *actions, const void *attributes, char *const *argv,
+      char *const *environment),
+     (pid, file, actions, attributes, argv, environment))
