@@ -123,7 +123,7 @@ void job_list_bind_locked(struct job_queue *queue, struct job *job, uint64_t own
 void job_announce(struct job_queue *queue, uint64_t job, uint64_t owner, unsigned topics);
 
 /* Begins queued jobs while there is room. */
-void job_start_locked(struct job_queue *queue);
+void job_start(struct job_queue *queue);
 
 /* ---- job-keep.c ---- */
 

@@ -74,9 +74,9 @@ static void give_up(struct job *job)
     ended = job_end_locked(job);
     if (ended)
         queue->running--;
-    job_start_locked(queue);
     pthread_cond_broadcast(&queue->idle);
     pthread_mutex_unlock(&queue->lock);
+    job_start(queue);
     if (ended)
         job_announce(queue, serial, owner, TOPIC_JOB);
 }

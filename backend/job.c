@@ -176,27 +176,68 @@ static void forget_oldest(struct job_queue *queue)
 
 static void *work(void *opaque);
 
-/* Oldest first. */
-void job_start_locked(struct job_queue *queue)
+/*
+ * Ends a job that never got a worker. What it was given goes back first: who sees that it has ended
+ * may let go of the hold.
+ */
+static void end_unstarted(struct job *job, const struct rp_error *e)
+{
+    struct job_queue *queue = job->queue;
+    void *opaque;
+
+    pthread_mutex_lock(&queue->lock);
+    opaque = job->opaque;
+    job->opaque = NULL;
+    job->unclean = false;
+    pthread_mutex_unlock(&queue->lock);
+    if (opaque)
+        job->release(opaque);
+    end(job, -e->err, e);
+}
+
+/* Oldest first. NULL: there is none, or enough are running. */
+static struct job *find_next_locked(struct job_queue *queue)
 {
     for (size_t i = 0; i < queue->jobs.count && queue->running < queue->max_running; i++) {
         struct job *job = queue->jobs.items[i];
 
-        if (job->state != JOB_NEW || !job->is_kept || queue->closing)
-            continue;
-        job->state = JOB_STARTING;
-        job->started = job->changed = job_now_real();
-        job->heard_ms = job_now_ms();
-        if (pthread_create(&job->worker, NULL, work, job) != 0) {
-            struct rp_error e;
-            job_decide_locked(job, rp_fail(&e, RESULT_OUT_OF_MEMORY, "cannot start a thread"), &e);
-            job_end_locked(job);
-            continue;
-        }
-        job->has_worker = true;
-        queue->running++;
-        pthread_cond_signal(&queue->watch);
+        if (job->state == JOB_NEW && job->is_kept && !job->cancelled && !queue->closing)
+            return job;
     }
+    return NULL;
+}
+
+static bool start_locked(struct job *job)
+{
+    job->state = JOB_STARTING;
+    job->started = job->changed = job_now_real();
+    job->heard_ms = job_now_ms();
+    if (pthread_create(&job->worker, NULL, work, job) != 0)
+        return false;
+    job->has_worker = true;
+    job->queue->running++;
+    pthread_cond_signal(&job->queue->watch);
+    return true;
+}
+
+void job_start(struct job_queue *queue)
+{
+    struct job *job;
+    struct rp_error e;
+
+    pthread_mutex_lock(&queue->lock);
+    while ((job = find_next_locked(queue))) {
+        uint64_t serial = job->serial, owner = job->owner;
+
+        if (start_locked(job))
+            continue;
+        pthread_mutex_unlock(&queue->lock);
+        rp_fail(&e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
+        end_unstarted(job, &e);
+        job_announce(queue, serial, owner, TOPIC_JOB);
+        pthread_mutex_lock(&queue->lock);
+    }
+    pthread_mutex_unlock(&queue->lock);
 }
 
 /* Joins workers that are done; called without the lock by whoever comes by. */
@@ -244,8 +285,8 @@ static void *work(void *opaque)
     pthread_mutex_lock(&queue->lock);
     if (ended)
         queue->running--; /* or the watch has counted it off */
-    job_start_locked(queue);
     pthread_mutex_unlock(&queue->lock);
+    job_start(queue);
 
     if (ended)
         job_announce(queue, serial, owner, TOPIC_JOB);
@@ -270,19 +311,23 @@ static bool has_workers_locked(const struct job_queue *queue, bool given_up)
     return false;
 }
 
-/* A queued job that is cancelled never gets a worker: it ends here. True if it did. */
+/* True when it never gets a worker, and is the caller's to end. */
 static bool cancel_locked(struct job *job)
 {
-    struct rp_error e;
+    bool was_cancelled = job->cancelled;
 
     job->cancelled = true;
     job->cancelled_ms = job_now_ms();
     job->changed = job_now_real();
-    if (job->state != JOB_NEW)
-        return false;
-    job->unclean = false;
-    job_decide_locked(job, rp_fail(&e, RESULT_FAILED, "cancelled before it began"), &e);
-    return job_end_locked(job);
+    return job->state == JOB_NEW && !was_cancelled;
+}
+
+static void end_cancelled(struct job *job)
+{
+    struct rp_error e;
+
+    rp_fail(&e, RESULT_FAILED, "cancelled before it began");
+    end_unstarted(job, &e);
 }
 
 static void cancel_all(struct job_queue *queue)
@@ -292,13 +337,13 @@ static void cancel_all(struct job_queue *queue)
     pthread_mutex_unlock(&queue->lock);
     for (size_t i = 0; i < queue->jobs.count; i++) {
         struct job *job = queue->jobs.items[i];
-        bool ended;
+        bool is_ours;
 
         pthread_mutex_lock(&queue->lock);
-        ended = !job_state_has_ended(job->state) && cancel_locked(job);
+        is_ours = !job_state_has_ended(job->state) && cancel_locked(job);
         pthread_mutex_unlock(&queue->lock);
-        if (ended)
-            job_keep(job->queue, job->serial);
+        if (is_ours)
+            end_cancelled(job);
     }
 }
 
@@ -432,8 +477,8 @@ int job_submit(struct job_queue *queue, const struct job_params *params, uint64_
     job = table_find(&queue->jobs, serial);
     if (job)
         job->is_kept = true;
-    job_start_locked(queue);
     pthread_mutex_unlock(&queue->lock);
+    job_start(queue);
     forget_oldest(queue);
     *ret_job = serial;
     queue->events.changed(queue->events.opaque, 0, TOPIC_LIST);
@@ -445,19 +490,19 @@ int job_cancel(struct job_queue *queue, uint64_t serial, struct rp_error *e)
 {
     struct job *job;
     uint64_t owner = 0;
-    bool ended = false;
+    bool is_ours = false;
 
     pthread_mutex_lock(&queue->lock);
     job = table_find(&queue->jobs, serial);
     if (job && !job_state_has_ended(job->state)) {
         owner = job->owner;
-        ended = cancel_locked(job);
+        is_ours = cancel_locked(job);
     }
     pthread_mutex_unlock(&queue->lock);
     if (!job)
         return rp_fail_errno(e, ENOENT, "no such job");
-    if (ended)
-        job_keep(queue, serial);
+    if (is_ours)
+        end_cancelled(job);
     if (owner)
         job_announce(queue, serial, owner, TOPIC_JOB);
     return 0;

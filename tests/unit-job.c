@@ -267,6 +267,9 @@ static void test_cancel_in_the_queue_never_runs(void **unused)
     wait_until_running(&first);
     assert_int_equal(job_cancel(queue, queued, &e), 0);
     assert_int_equal(state_of(queue, queued), JOB_TERMINATED);
+    /* What it was given goes back at once: a hold that stays in use could not be let go. */
+    assert_int_equal(second.released, 1);
+    assert_int_equal(job_cancel(queue, queued, &e), 0);
     first.go = true;
     wait_for_state(queue, running, JOB_COMPLETED);
     job_queue_close(queue);
