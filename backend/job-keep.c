@@ -170,7 +170,6 @@ static int restore_one(struct job_queue *queue, struct kept_job *kept)
     if (!job_state_has_ended(job->state))
         kill_job(job);
     job->outcome = (struct job_outcome){job->state, job->error, job->ended};
-    queue->last_id = job->id;
     queue->ended++;
     return 0;
 }
@@ -181,8 +180,10 @@ int job_keep_restore(struct job_queue *queue, struct rp_error *e)
     size_t count = 0;
     int rc = 0;
 
-    if (queue->journal)
+    if (queue->journal) {
         journal_take_jobs(queue->journal, &jobs, &count);
+        queue->last_id = journal_last_job(queue->journal);
+    }
     for (size_t i = 0; i < count; i++) {
         if (rc == 0 && !is_odd(&jobs[i]))
             rc = restore_one(queue, &jobs[i]);

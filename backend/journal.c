@@ -16,6 +16,9 @@
 
 #define UUID_SIZE 37
 
+/* Far from where counting on would begin anew; no service of ours comes there. */
+#define JOB_NUMBER_MAX INT64_MAX
+
 /* Of one VM. The uuid comes first: the tree compares by it. */
 struct vm_exports {
     char uuid[UUID_SIZE];
@@ -36,25 +39,40 @@ struct journal {
     size_t njobs;
     struct left_hold *holds;
     size_t nholds;
+    uint64_t last_job; /* constant once it is open */
 };
 
 /* ---- reading ---- */
+
+/* What a text that is called so has the number of; 0: none that a job can have. */
+static uint64_t job_number(const char *name)
+{
+    uint64_t number = strtoull(name, NULL, 10);
+    char expected[32];
+
+    snprintf(expected, sizeof expected, "%" PRIu64, number);
+    return number <= JOB_NUMBER_MAX && strcmp(expected, name) == 0 ? number : 0;
+}
 
 static int take_job(void *opaque, const char *name, const char *text, size_t length,
                     struct rp_error *e)
 {
     struct journal *journal = opaque;
     struct kept_job job, *jobs;
-    char expected[32];
-    int rc = kept_job_parse(text, length, &job, e);
+    uint64_t number = job_number(name);
+    int rc;
 
+    if (number > journal->last_job)
+        journal->last_job = number;
+    if (!text)
+        return 0;
+    rc = kept_job_parse(text, length, &job, e);
     if (rc < 0)
         return rc;
-    snprintf(expected, sizeof expected, "%" PRIu64, job.id);
     jobs = reallocarray(journal->jobs, journal->njobs + 1, sizeof *jobs);
     if (jobs)
         journal->jobs = jobs;
-    if (!jobs || strcmp(expected, name) != 0) {
+    if (!jobs || number == 0 || job.id != number) {
         kept_job_clear(&job);
         return jobs ? -EINVAL : rp_fail_memory(e);
     }
@@ -68,8 +86,11 @@ static int take_hold(void *opaque, const char *name, const char *text, size_t le
     struct journal *journal = opaque;
     struct left_hold *holds;
     struct kept_hold hold;
-    int rc = strlen(name) == UUID_SIZE - 1 ? kept_hold_parse(text, length, &hold, e) : -EINVAL;
+    int rc;
 
+    if (!text)
+        return 0;
+    rc = strlen(name) == UUID_SIZE - 1 ? kept_hold_parse(text, length, &hold, e) : -EINVAL;
     if (rc < 0)
         return rc;
     holds = reallocarray(journal->holds, journal->nholds + 1, sizeof *holds);
@@ -127,9 +148,11 @@ static int take_exports(void *opaque, const char *name, const char *text, size_t
     struct journal *journal = opaque;
     struct kept_exports exports;
     struct vm_exports *vm;
-    int rc =
-        strlen(name) == UUID_SIZE - 1 ? kept_exports_parse(text, length, &exports, e) : -EINVAL;
+    int rc;
 
+    if (!text)
+        return 0;
+    rc = strlen(name) == UUID_SIZE - 1 ? kept_exports_parse(text, length, &exports, e) : -EINVAL;
     if (rc < 0)
         return rc;
     vm = add_vm_locked(journal, name);
@@ -246,6 +269,11 @@ void journal_take_jobs(struct journal *journal, struct kept_job **ret_jobs, size
     journal->jobs = NULL;
     journal->njobs = 0;
     pthread_mutex_unlock(&journal->lock);
+}
+
+uint64_t journal_last_job(const struct journal *journal)
+{
+    return journal->last_job;
 }
 
 /* ---- holds ---- */

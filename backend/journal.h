@@ -35,6 +35,9 @@ void journal_remove_job(struct journal *journal, uint64_t id);
  */
 void journal_take_jobs(struct journal *journal, struct kept_job **ret_jobs, size_t *ret_count);
 
+/* The greatest number that a job there had, also one whose text makes no sense; 0: none. */
+uint64_t journal_last_job(const struct journal *journal);
+
 /* ---- holds: of a VM, one at most ---- */
 
 /* Not synced: a hold ends with the machine, and so may what is known of it. */

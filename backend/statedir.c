@@ -69,6 +69,7 @@ void statedir_close(struct statedir *statedir)
 
 /* ---- reading ---- */
 
+/* -ENOMEM is of the moment; all else is the file's own fault. */
 static int read_file(struct statedir *statedir, const char *file, char **ret_text,
                      size_t *ret_length, struct rp_error *e)
 {
@@ -80,13 +81,18 @@ static int read_file(struct statedir *statedir, const char *file, char **ret_tex
 
     if (fd < 0)
         return rp_fail_errno(e, errno, "cannot open '%s/%s'", statedir->path, file);
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size < TEXT_MAX_BYTES)
-        text = malloc((size_t)st.st_size + 1);
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size >= TEXT_MAX_BYTES) {
+        close(fd);
+        return rp_fail(e, RESULT_FAILED, "'%s/%s' is no file of ours", statedir->path, file);
+    }
+    text = malloc((size_t)st.st_size + 1);
     while (text && length < (size_t)st.st_size &&
            (got = read(fd, text + length, (size_t)st.st_size - length)) > 0)
         length += (size_t)got;
     close(fd);
-    if (!text || got < 0) {
+    if (!text)
+        return rp_fail_memory(e);
+    if (got < 0) {
         free(text);
         return rp_fail(e, RESULT_FAILED, "cannot read '%s/%s'", statedir->path, file);
     }
@@ -113,29 +119,45 @@ static void set_aside(struct statedir *statedir, const char *file)
     renameat(statedir->fd, file, statedir->fd, aside);
 }
 
+/* Cuts the suffix off; false when there is none, or nothing before it. */
+static bool cut(char *name, const char *suffix)
+{
+    size_t length = strlen(name), suffix_length = strlen(suffix);
+
+    if (length <= suffix_length || strcmp(name + length - suffix_length, suffix) != 0)
+        return false;
+    name[length - suffix_length] = '\0';
+    return true;
+}
+
 /* One file of the folder. What was left half-written by a process that died is removed. */
 static int take_file(struct statedir *statedir, const char *file, statedir_text *take, void *opaque,
                      struct rp_error *e)
 {
-    size_t length = strlen(file), text_length = 0;
     char name[FILE_NAME_MAX], *text = NULL;
+    size_t length = 0;
     int rc;
 
-    if (file[0] == '.' && strcmp(file, ".") != 0 && strcmp(file, "..") != 0)
-        unlinkat(statedir->fd, file, 0);
-    if (file[0] == '.' || length <= strlen(SUFFIX) ||
-        strcmp(file + length - strlen(SUFFIX), SUFFIX) != 0)
-        return 0;
-    snprintf(name, sizeof name, "%.*s", (int)(length - strlen(SUFFIX)), file);
-    if (read_file(statedir, file, &text, &text_length, e) < 0) {
-        set_aside(statedir, file);
+    if (file[0] == '.') {
+        if (strcmp(file, ".") != 0 && strcmp(file, "..") != 0)
+            unlinkat(statedir->fd, file, 0);
         return 0;
     }
-    rc = take(opaque, name, text, text_length, e);
+    snprintf(name, sizeof name, "%s", file);
+    if (cut(name, SUFFIX UNREADABLE))
+        return take(opaque, name, NULL, 0, e);
+    if (!cut(name, SUFFIX))
+        return 0;
+    rc = read_file(statedir, file, &text, &length, e);
+    if (rc == 0)
+        rc = take(opaque, name, text, length, e);
+    else if (rc != -ENOMEM)
+        rc = -EINVAL;
     free(text);
-    if (rc == -EINVAL)
-        set_aside(statedir, file);
-    return rc == -EINVAL ? 0 : rc;
+    if (rc != -EINVAL)
+        return rc;
+    set_aside(statedir, file);
+    return take(opaque, name, NULL, 0, e);
 }
 
 int statedir_each(struct statedir *statedir, statedir_text *take, void *opaque, struct rp_error *e)
@@ -150,8 +172,10 @@ int statedir_each(struct statedir *statedir, statedir_text *take, void *opaque, 
             close(fd);
         return rc;
     }
-    while (rc == 0 && (entry = readdir(dir)))
+    while (rc == 0 && (errno = 0, entry = readdir(dir)))
         rc = take_file(statedir, entry->d_name, take, opaque, e);
+    if (rc == 0 && errno)
+        rc = rp_fail_errno(e, errno, "cannot list the folder '%s'", statedir->path);
     closedir(dir);
     return rc;
 }

@@ -19,7 +19,10 @@ int statedir_open(const char *state_dir, const char *folder, struct statedir **r
                   struct rp_error *e);
 void statedir_close(struct statedir *statedir); /* NULL is allowed */
 
-/* Gets one text; -EINVAL: it makes no sense, any other -errno: stop. `name` lives for the call. */
+/*
+ * Gets one text; -EINVAL: it makes no sense, any other -errno: stop. `name` lives for the call. A
+ * `text` that is NULL was set aside, now or by a service before.
+ */
 typedef int statedir_text(void *opaque, const char *name, const char *text, size_t length,
                           struct rp_error *e);
 
