@@ -191,7 +191,7 @@ static void work_open(struct lane_op *lane_op)
         return;
     }
     op->fi.fh = (uintptr_t)file;
-    op->fi.keep_cache = tree_policy(&op->node).keep_cache;
+    op->fi.keep_cache = tree_policy(&op->node).keep_pages;
     op->fi.noflush = 1;
     /* A caller that was interrupted meanwhile will not release it. */
     if (!answer_claim(&op->op.answer) || fuse_reply_open(op->op.answer.req, &op->fi) == -ENOENT)

@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache.h"
 #include "snapshot.h"
 #include "store.h"
 
@@ -45,13 +44,7 @@ struct handle {
     struct node node;
     int flags;
     struct caller caller;
-    /*
-     * Kept by the kernel: it is read through the kernel's pages, which all who have it open share.
-     * So each READ is answered with what is true now; its snapshot is for when the object is gone.
-     */
-    bool is_kept;
-    bool keep;      /* the pages from before are good */
-    uint64_t epoch; /* of the cache, when it was opened */
+    bool is_kept; /* read through the kernel's pages: its snapshot is the last one */
 
     /* Protected by handles->lock. */
     struct handle *next, **link; /* in its bucket */
@@ -210,16 +203,14 @@ void handles_free(struct handles *handles)
 
 int handle_stat(struct handle *handle, struct stat *ret_stat)
 {
-    const struct tree *tree = handle->handles->tree;
     struct snapshot *snapshot = current_snapshot(handle);
-    struct policy policy;
+    /* The kernel reads its pages by the size it was told last, whoever asked. */
+    bool is_shared = tree_policy(&handle->node).keep_pages;
     int ret = 0;
 
-    if (!snapshot || handle->is_kept) {
-        policy = tree_policy(&handle->node);
-        ret = cache_stat(tree->cache, &handle->node, &policy, ret_stat);
-    }
-    if (snapshot && (ret == -ENOENT || !handle->is_kept)) {
+    if (!snapshot || is_shared)
+        ret = tree_stat(handle->handles->tree, &handle->node, ret_stat);
+    if (snapshot && (ret == -ENOENT || !is_shared)) {
         /* Times included: tar compares them before and after reading. And what was opened can be
          * read to its end although its object has gone. */
         *ret_stat = snapshot->st;
@@ -227,31 +218,6 @@ int handle_stat(struct handle *handle, struct stat *ret_stat)
     }
     snapshot_unref(snapshot);
     return ret;
-}
-
-struct drop_op {
-    struct lane_op op; /* first: see the cast */
-    struct handles *handles;
-    uint64_t serial;
-};
-
-static void work_drop(struct lane_op *lane_op)
-{
-    struct drop_op *drop = (struct drop_op *)lane_op;
-
-    cache_drop_pages(drop->handles->tree->cache, drop->serial);
-}
-
-/* It waits for the reply that is about to be sent. */
-static void drop_pages_later(struct handles *handles, uint64_t serial)
-{
-    struct drop_op *drop = calloc(1, sizeof *drop);
-
-    /* Without memory the pages go with the second that they are good for. */
-    if (!drop)
-        return;
-    *drop = (struct drop_op){{.work = work_drop}, handles, serial};
-    lane_submit(handles->lane, NULL, &drop->op, NULL, 0);
 }
 
 static void read_wait(struct handle *handle, fuse_req_t req, size_t size, off_t offset, int flags)
@@ -263,30 +229,12 @@ static void read_wait(struct handle *handle, fuse_req_t req, size_t size, off_t 
                   &handle->ended);
 }
 
-/* Its pages are read anew after a change, so there is nothing that it does not know yet. */
-static int read_kept(struct handle *handle, struct snapshot **ret_snapshot)
-{
-    struct handles *handles = handle->handles;
-    bool is_old = false;
-    int ret;
-
-    pthread_mutex_lock(&handles->lock);
-    handle->changed = false;
-    pthread_mutex_unlock(&handles->lock);
-    ret = cache_read(handles->tree->cache, &handle->node, handle->epoch, ret_snapshot, &is_old);
-    if (ret == -ENOENT)
-        *ret_snapshot = current_snapshot(handle);
-    if (is_old)
-        drop_pages_later(handles, handle->node.serial);
-    return *ret_snapshot ? 0 : ret;
-}
-
-static int read_own(struct handle *handle, off_t offset, struct snapshot **ret_snapshot)
+static int read_text(struct handle *handle, off_t offset, struct snapshot **ret_snapshot)
 {
     bool again = false;
     int ret = 0;
 
-    if (offset == 0) {
+    if (offset == 0 && !handle->is_kept) {
         pthread_mutex_lock(&handle->handles->lock);
         again = handle->was_read;
         handle->was_read = true;
@@ -309,7 +257,7 @@ void handle_read(struct handle *handle, fuse_req_t req, size_t size, off_t offse
         read_wait(handle, req, size, offset, flags);
         return;
     }
-    ret = handle->is_kept ? read_kept(handle, &snapshot) : read_own(handle, offset, &snapshot);
+    ret = read_text(handle, offset, &snapshot);
     /* From here on `handle` may be gone: the kernel closes it as soon as it has the reply. */
     if (ret < 0)
         fuse_reply_err(req, -ret);
@@ -679,28 +627,10 @@ static int begin_writing(struct handle *handle, struct rp_error *e)
     return store_begin(&handle->node, e);
 }
 
-static int open_text(struct handle *handle, struct rp_error *e)
-{
-    const struct tree *tree = handle->handles->tree;
-    struct cache_opened opened;
-    int ret;
-
-    if (is_for_writing(handle) || !tree_policy(&handle->node).may_keep)
-        return snapshot_new(tree, &handle->node, &handle->snapshot, e);
-    ret = cache_open(tree->cache, &handle->node, &opened, e);
-    if (ret < 0)
-        return ret;
-    handle->snapshot = opened.snapshot;
-    handle->epoch = opened.epoch;
-    handle->is_kept = opened.may_keep;
-    handle->keep = opened.keep;
-    return 0;
-}
-
 void handle_set_mode(const struct handle *handle, struct fuse_file_info *fi)
 {
     fi->direct_io = !handle->is_kept;
-    fi->keep_cache = handle->keep;
+    fi->keep_cache = handle->is_kept;
     /* There is nothing to check when it is closed. */
     fi->noflush = !is_for_writing(handle);
 }
@@ -720,10 +650,12 @@ int handle_open(struct handles *handles, const struct node *node, int flags,
     ret = check_access(handle, e);
     if (ret == 0 && is_for_writing(handle))
         ret = begin_writing(handle, e);
+    /* Asked before it is rendered: what is kept must be its last text. */
+    handle->is_kept = !is_for_writing(handle) && tree_policy(node).keep_pages;
     /* Listed before it is rendered, so that no change falls between the two. */
     enlist(handle);
     if (ret == 0 && is_for_reading(handle) && !(node->attr->flags & ATTR_WAIT))
-        ret = open_text(handle, e);
+        ret = snapshot_new(handles->tree, node, &handle->snapshot, e);
     if (ret < 0) {
         free_handle(handle);
         return ret;

@@ -17,7 +17,7 @@
 
 struct mount {
     struct tree tree;
-    struct cache *cache;
+    struct cache cache;
     struct answers *answers;
     struct lane *lane;
     struct waits *waits;

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "cache.h"
 #include "mount.h"
 #include "names.h"
 #include "replace.h"
@@ -49,7 +48,7 @@ int mount_fill_entry(const struct mount *mount, const struct node *node,
         .entry_timeout = policy.entry_timeout,
         .attr_timeout = policy.attr_timeout,
     };
-    int ret = cache_stat(mount->cache, node, &policy, &entry.attr);
+    int ret = tree_stat(&mount->tree, node, &entry.attr);
 
     if (ret < 0)
         return ret;
@@ -61,7 +60,7 @@ static void reply_attr(fuse_req_t req, const struct tree *tree, const struct nod
 {
     struct policy policy = tree_policy(node);
     struct stat st;
-    int ret = cache_stat(tree->cache, node, &policy, &st);
+    int ret = tree_stat(tree, node, &st);
 
     /* fstat(2) comes without its file. A name would have been looked up before, and not found. */
     if (ret == -ENOENT && node->attr->blob)
@@ -134,9 +133,6 @@ static void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- open files ---- */
 
-/* An event of this thread comes from inside an operation of FUSE's loop: see ops_changed(). */
-static _Thread_local bool in_loop;
-
 int mount_open(fuse_req_t req, const struct node *node, struct fuse_file_info *fi)
 {
     struct rp_error e = RP_ERROR_INIT;
@@ -147,9 +143,7 @@ int mount_open(fuse_req_t req, const struct node *node, struct fuse_file_info *f
     /* The text is committed for who opens the file: RELEASE no longer says who wrote it. */
     if ((fi->flags & O_ACCMODE) != O_RDONLY)
         caller = mount_caller(req);
-    in_loop = true;
     ret = handle_open(mount_of(req)->handles, node, fi->flags, &caller, &handle, &e);
-    in_loop = false;
     if (ret < 0)
         return mount_stale(ret);
     fi->fh = (uintptr_t)handle;
@@ -334,9 +328,8 @@ struct mount *ops_new(const struct options *options)
     if (!mount)
         return NULL;
     tree_init(&mount->tree, options);
-    mount->cache = mount->tree.cache = cache_new(&mount->tree);
     mount->answers = answers_new();
-    if (mount->answers && mount->cache) {
+    if (mount->answers) {
         mount->lane = lane_new(mount->answers);
         mount->waits = waits_new(&mount->tree, mount->answers);
     }
@@ -354,7 +347,7 @@ struct mount *ops_new(const struct options *options)
 
 void ops_set_session(struct mount *mount, struct fuse_session *session)
 {
-    cache_set_session(mount->cache, session);
+    mount->cache.session = session;
 }
 
 void ops_set_backend(struct mount *mount, struct backend *backend)
@@ -362,50 +355,18 @@ void ops_set_backend(struct mount *mount, struct backend *backend)
     mount->tree.backend = backend;
 }
 
-/* What is left to do of an event that came in a thread which must not wait. */
-struct tell_op {
-    struct lane_op op; /* first: see the cast */
-    struct mount *mount;
-    uint64_t serial;
-    unsigned topics;
-};
-
-static void work_tell(struct lane_op *lane_op)
-{
-    struct tell_op *tell = (struct tell_op *)lane_op;
-
-    cache_drop_pages(tell->mount->cache, tell->serial);
-    wait_changed(tell->mount->waits, tell->serial, tell->topics);
-    handle_changed(tell->mount->handles, tell->serial, tell->topics);
-}
-
-static void tell_later(struct mount *mount, uint64_t serial, unsigned topics)
-{
-    struct tell_op *tell = calloc(1, sizeof *tell);
-
-    /* Without memory nobody is woken by this event; who looks sees it all the same. */
-    if (!tell)
-        return;
-    *tell = (struct tell_op){{.work = work_tell}, mount, serial, topics};
-    lane_submit(mount->lane, NULL, &tell->op, NULL, 0);
-}
-
 void ops_changed(void *opaque, uint64_t serial, unsigned topics)
 {
     struct mount *mount = opaque;
 
-    cache_changed(mount->cache, serial, !in_loop);
-    if (in_loop) {
-        tell_later(mount, serial, topics);
-        return;
-    }
+    cache_changed(&mount->cache, serial);
     wait_changed(mount->waits, serial, topics);
     handle_changed(mount->handles, serial, topics);
 }
 
 void ops_stop(struct mount *mount)
 {
-    cache_stop(mount->cache);
+    cache_stop(&mount->cache);
     handles_stop(mount->handles);
     waits_stop(mount->waits);
 }
@@ -427,6 +388,5 @@ void ops_free(struct mount *mount)
     spool_free(mount->spool);
     waits_free(mount->waits);
     answers_free(mount->answers);
-    cache_free(mount->cache);
     free(mount);
 }

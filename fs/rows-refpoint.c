@@ -110,7 +110,6 @@ static const struct attr rows[] = {
     {.path = "info", .mode = S_IFREG | 0444, .topics = TOPIC_INFO | TOPIC_HOLD, .show = show_info},
     {.path = "checkpoint.xml",
      .mode = S_IFREG | 0444,
-     .topics = TOPIC_INFO,
      .show = show_checkpoint,
      .settled = tree_always_settled},
     {.path = "export",

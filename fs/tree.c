@@ -317,15 +317,15 @@ struct policy tree_policy(const struct node *node)
     const struct attr *attr = node->attr;
     /* What its name leads to is always the same row of the same object; but who replaces a file
      * that can be written must find what is there now. */
-    double entry_timeout = attr->store ? 0 : *attr->path ? ROW_NAME_S : CACHE_MS / 1000.0;
+    double entry_timeout = attr->store ? 0 : *attr->path ? ROW_NAME_S : CACHE_S;
 
     if (attr->blob)
-        return (struct policy){.attr_timeout = BLOB_ATTR_TIMEOUT_S, .keep_cache = true};
+        return (struct policy){.attr_timeout = BLOB_ATTR_TIMEOUT_S, .keep_pages = true};
     if (tree_is_dir(node))
-        return (struct policy){entry_timeout, CACHE_MS / 1000.0, false, false, false};
+        return (struct policy){entry_timeout, CACHE_S, false};
     if (attr->settled && attr->settled(node))
-        return (struct policy){entry_timeout, CACHE_MS / 1000.0, false, false, true};
-    return (struct policy){entry_timeout, 0, true, false, false};
+        return (struct policy){entry_timeout, CACHE_S, true};
+    return (struct policy){entry_timeout, 0, false};
 }
 
 bool tree_always_settled(const struct node *node)

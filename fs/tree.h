@@ -22,7 +22,6 @@
 #include "../backend/backend.h"
 
 struct attr;
-struct cache;
 struct class;
 struct options;
 
@@ -92,9 +91,8 @@ struct attr {
     int (*show)(const struct node *node, FILE *out, struct rp_error *e);
     const struct blob *blob; /* instead of show */
     /*
-     * Will what it shows never change again, as things stand? Then the kernel may keep it
-     * (cache.h). NULL = no. What changes, though seldom, is not kept: a reader that an event met
-     * between the file's size and its page was shown a text cut short. Memory.
+     * Will what it shows never change again? Then the kernel may keep it (cache.h). NULL = no; once
+     * true, it stays so. Memory.
      */
     bool (*settled)(const struct node *node);
     const struct store *store; /* exists iff mode & 0222 on a file */
@@ -125,7 +123,6 @@ struct class
 struct tree {
     struct backend *backend;       /* set before the first request is served */
     const struct options *options; /* borrowed */
-    struct cache *cache;           /* borrowed; NULL where nothing is served */
     uid_t uid;
     gid_t gid;
     struct timespec started;
@@ -189,9 +186,11 @@ void tree_set_size(struct stat *st, size_t length);
  */
 struct policy {
     double entry_timeout, attr_timeout; /* seconds */
-    bool direct_io;  /* no page cache: reads can be interrupted and O_NONBLOCK arrives */
-    bool keep_cache; /* what other openers have read of a disk is still true */
-    bool may_keep;   /* its text, here and in the kernel */
+    /*
+     * What other openers have read is true for all. If not, it is read past the kernel's pages, by
+     * which reads can also be interrupted and O_NONBLOCK arrives.
+     */
+    bool keep_pages;
 };
 struct policy tree_policy(const struct node *node);
 

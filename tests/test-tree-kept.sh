@@ -49,7 +49,7 @@ class Look:
             with mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ) as view:
                 return view[:size].decode()
         except OSError as error:
-            # What the kernel keeps can be mapped; what changed just before it was opened cannot.
+            # What the kernel keeps can be mapped; what may still change cannot.
             assert error.errno == errno.ENODEV and not self.is_kept, (self.path, error)
             return self.by_pread()
 
@@ -90,30 +90,30 @@ others = [threading.Thread(target=look_on) for _ in range(2)]
 for other in others:
     other.start()
 try:
-    time.sleep(1.2)  # what has just begun is not still
     status = Look(point + "/job/status")
     info = Look(point + "/info")
     own = Look(vm + "/info")
     status.check("before", state="none")
     for number in range(1, 101):
         looking.clear() if number % 2 else looking.set()
-        # What is still, and then changes, all see at once.
+        # What was still for longer than anything is kept, and then changes, all see at once.
         if number % 50 > 47:
             time.sleep(1.2)
             for _ in range(3):
                 status.check("still", state="exception", result=32769)
                 info.check("still", last_export=f"/x/{number - 1}")
+        before = os.stat(point + "/job").st_mtime_ns
         export(f"/x/{number}")
         # The text is being received, or a job already: never the job before.
         assert value(read(point + "/job/status"), "id") in ("", str(number))
         assert read(point + "/job/wait") == "0\n"
+        assert os.stat(point + "/job").st_mtime_ns > before, "the time of a directory"
         status.check("ended", id=number, state="completed", export_directory=f"/x/{number}")
         info.check("ended", last_export=f"/x/{number}")
         job = Look(f"{mnt}/jobs/{number}/status")
         job.check("ended", id=number, state="completed")
         job.close()
         if number % 50 == 0:
-            time.sleep(1.2)
             kept = Look(f"{mnt}/jobs/{number}/status", is_kept=True)
             kept.check("kept", id=number, state="completed")
             kept.close()
