@@ -355,6 +355,14 @@ int backend_job_info(struct backend *backend, uint64_t serial, struct job_info *
                                               : order_get_info(&backend->desk, serial, ret_info, e);
 }
 
+int backend_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job)
+{
+    if (rp_serial_kind(serial) != KIND_JOB)
+        return order_get_job(&backend->desk, serial, ret_job);
+    *ret_job = serial;
+    return 0;
+}
+
 int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
                       int *ret_result)
 {

@@ -284,6 +284,12 @@ int backend_job_info(struct backend *backend, uint64_t serial, struct job_info *
                      struct rp_error *e);
 void job_info_clear(struct job_info *info);
 
+/*
+ * The job that `serial` (a job, or the owner of one) stands for now. -ENOENT when its owner has
+ * none: before the first export, while settings arrive, after a refusal. Memory.
+ */
+int backend_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job);
+
 /* State and result alone, for waiters: no strings. */
 int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
                       int *ret_result);

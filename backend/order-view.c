@@ -3,6 +3,7 @@
  * What an owner of exports remembers, and what its job/ shows: the job that runs, the text being
  * received, the last refusal, or the last job. Memory, any thread.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,21 @@ static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, 
         *ret_view = VIEW_REFUSAL;
     else
         *ret_view = *ret_job ? VIEW_JOB : VIEW_NONE;
+    return 0;
+}
+
+int order_get_job(struct order_desk *desk, uint64_t owner, uint64_t *ret_job)
+{
+    struct slot slot;
+    enum view view;
+    uint64_t job;
+    int rc = look(desk, owner, &slot, &job, &view);
+
+    if (rc < 0)
+        return rc;
+    if (view != VIEW_JOB)
+        return -ENOENT;
+    *ret_job = job;
     return 0;
 }
 

@@ -32,6 +32,7 @@ int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_
 void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_error *e);
 int order_start(struct order_desk *desk, uint64_t owner, const char *text, size_t length,
                 const struct caller *caller, uint64_t *ret_job, struct rp_error *e);
+int order_get_job(struct order_desk *desk, uint64_t owner, uint64_t *ret_job);
 int order_get_info(struct order_desk *desk, uint64_t owner, struct job_info *ret_info,
                    struct rp_error *e);
 int order_get_state(struct order_desk *desk, uint64_t owner, enum job_state *ret_state,

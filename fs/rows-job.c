@@ -229,25 +229,6 @@ bool rows_job_is_settled(const struct node *node)
            job_state_has_ended(state);
 }
 
-int rows_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job)
-{
-    struct job_info info;
-    char name[32];
-    int ret;
-
-    if (rp_serial_kind(serial) == KIND_JOB) {
-        *ret_job = serial;
-        return 0;
-    }
-    ret = backend_job_info(backend, serial, &info, NULL);
-    if (ret < 0)
-        return ret;
-    snprintf(name, sizeof name, "%" PRIu64, info.id);
-    ret = info.id ? backend_child(backend, 0, KIND_JOB, name, ret_job) : -ENOENT;
-    job_info_clear(&info);
-    return ret;
-}
-
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0755},
     JOB_ROWS(""),

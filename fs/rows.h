@@ -44,12 +44,6 @@ bool rows_job_is_settled(const struct node *node);
         JOB_ROW(dir "cancel", 0644, 0, rows_show_job_cancel, NULL, &rows_store_job_cancel),        \
         JOB_ROW(dir "wait", 0444, ATTR_HIDDEN | ATTR_WAIT, rows_show_job_wait, NULL, NULL)
 
-/*
- * The job that `serial` (a job, or the owner of one) stands for now. -ENOENT when its owner has
- * none: before the first export, while settings arrive, after a refusal.
- */
-int rows_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job);
-
 /* ---- `export`, of whatever can be exported ---- */
 
 int rows_show_export(const struct node *node, FILE *out, struct rp_error *e);

@@ -241,7 +241,7 @@ static int time_of(const struct tree *tree, const struct node *node, struct time
         return ret;
     *ret_time = child.changed;
     if ((node->attr->flags & ATTR_JOB_TIME) && rp_serial_kind(node->serial) != KIND_JOB &&
-        rows_job_of(node->backend, node->serial, &job) == 0 &&
+        backend_job_of(node->backend, node->serial, &job) == 0 &&
         backend_stat(tree->backend, job, &child) == 0)
         *ret_time = child.changed;
     return 0;

@@ -172,7 +172,7 @@ static uint64_t serial_to_await(struct backend *backend, uint64_t serial)
 {
     uint64_t job;
 
-    return rows_job_of(backend, serial, &job) == 0 ? job : serial;
+    return backend_job_of(backend, serial, &job) == 0 ? job : serial;
 }
 
 static bool has_ended(struct backend *backend, uint64_t serial)

@@ -980,6 +980,22 @@ void job_info_clear(struct job_info *info)
     *info = (struct job_info){0};
 }
 
+int backend_job_of(struct backend *backend, uint64_t serial, uint64_t *ret_job)
+{
+    const struct object *object, *job = NULL;
+    enum job_state state;
+    int result;
+
+    pthread_mutex_lock(&backend->lock);
+    object = find_locked(backend, serial);
+    if (object)
+        job = shown_job_locked(backend, object, &state, &result);
+    if (job)
+        *ret_job = job->serial;
+    pthread_mutex_unlock(&backend->lock);
+    return job ? 0 : -ENOENT;
+}
+
 int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *ret_state,
                       int *ret_result)
 {
