@@ -17,7 +17,7 @@ void cache_changed(struct cache *cache, uint64_t serial)
     for (size_t i = 0; i < class->count; i++) {
         node.attr = &class->attrs[i];
         /* Attributes alone: taking pages away would wait for reads that FUSE's loop answers. */
-        if (tree_is_dir(&node) || node.attr->settled)
+        if (tree_is_dir(&node) || node.attr->changes)
             (void)fuse_lowlevel_notify_inval_inode(cache->session, tree_inode(&node), -1, 0);
     }
 }

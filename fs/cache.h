@@ -6,14 +6,15 @@
  *   names       of rows never change their meaning, and those of objects are good for a second. A
  *               number whose object is gone answers ESTALE, upon which the kernel looks all names
  *               of the path up again.
- *   attributes  of directories, and of files that will not change again (struct attr's `settled`):
- *               for a second, or until the object's next event, which takes them back. Answers
- *               that were on their way then, the kernel drops by itself.
- *   pages       of files that will not change again, for as long as it likes. All others are read
- *               past its pages, each open file from its own snapshot: the kernel asks for the size
- *               and for the page, and an event between the two would cut a text short.
+ *   attributes  of directories, and of files that change by events alone (enum change): for a
+ *               second, or until the object's next event, which takes them back. Answers that were
+ *               on their way then, the kernel drops by itself. It looks at the mode before it
+ *               opens a file, so that opening costs one request instead of two.
+ *   pages       of files that change no more, for as long as it likes. All others are read past its
+ *               pages, each open file from its own snapshot: the kernel asks for the size and for
+ *               the page, and an event between the two would cut a text short.
  *
- * What has settled while it was open is read past the pages until it is opened again.
+ * A file that changed when it was opened is read past the pages until it is opened again.
  */
 #ifndef REFPOINTFS_CACHE_H
 #define REFPOINTFS_CACHE_H

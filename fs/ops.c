@@ -46,7 +46,7 @@ int mount_fill_entry(const struct mount *mount, const struct node *node,
         .ino = tree_inode(node),
         .generation = 1, /* an inode number is never used again */
         .entry_timeout = policy.entry_timeout,
-        .attr_timeout = policy.attr_timeout,
+        .attr_timeout = policy.entry_attr_timeout,
     };
     int ret = tree_stat(&mount->tree, node, &entry.attr);
 
@@ -90,7 +90,9 @@ static void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
         reply_attr(req, &mount->tree, &node);
         return;
     }
-    double timeout = tree_policy(&node).attr_timeout;
+    /* What a file shows that was opened earlier is no answer to who asks for it by name. */
+    struct policy policy = tree_policy(&node);
+    double timeout = node.attr->blob || policy.keep_pages ? policy.attr_timeout : 0;
     ret = node.attr->blob ? disk_stat(disk_of(req, ino, fi), &st) : handle_stat(handle_of(fi), &st);
     if (ret < 0)
         fuse_reply_err(req, -mount_stale(ret));

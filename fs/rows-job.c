@@ -218,15 +218,16 @@ const struct store rows_store_job_cancel = {
     .commit = commit_cancel,
 };
 
-/* Of jobs/ID: that of an owner becomes another job's. */
-bool rows_job_is_settled(const struct node *node)
+enum change rows_job_changes(const struct node *node)
 {
     enum job_state state;
     int result;
 
-    return rp_serial_kind(node->serial) == KIND_JOB &&
-           backend_job_state(node->backend, node->serial, &state, &result) == 0 &&
-           job_state_has_ended(state);
+    if (backend_job_state(node->backend, node->serial, &state, &result) < 0 ||
+        !job_state_has_ended(state))
+        return CHANGES_FREELY;
+    /* That of an owner becomes another job's. */
+    return rp_serial_kind(node->serial) == KIND_JOB ? CHANGES_NO_MORE : CHANGES_BY_EVENTS;
 }
 
 static const struct attr rows[] = {

@@ -123,7 +123,7 @@ static int show_settings(const struct node *node, FILE *out, struct rp_error *e)
 
 static const struct attr rows[] = {
     {.path = "", .mode = S_IFDIR | 0555},
-    {.path = "README", .mode = S_IFREG | 0444, .show = show_readme, .settled = tree_always_settled},
+    {.path = "README", .mode = S_IFREG | 0444, .show = show_readme, .changes = tree_never_changes},
     {.path = "service", .mode = S_IFDIR | 0555},
     {.path = "service/info",
      .mode = S_IFREG | 0444,
@@ -132,11 +132,11 @@ static const struct attr rows[] = {
     {.path = "service/results",
      .mode = S_IFREG | 0444,
      .show = show_results,
-     .settled = tree_always_settled},
+     .changes = tree_never_changes},
     {.path = "service/settings",
      .mode = S_IFREG | 0444,
      .show = show_settings,
-     .settled = tree_always_settled},
+     .changes = tree_never_changes},
     {.path = "jobs", .mode = S_IFDIR | 0555, .each = &class_job},
     {.path = "vms", .mode = S_IFDIR | 0555, .each = &class_vm},
 };

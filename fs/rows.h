@@ -23,15 +23,15 @@ int rows_show_job_wait(const struct node *node, FILE *out, struct rp_error *e);
 extern const struct store rows_store_job_cancel;
 
 /* While a job runs its numbers move on without events. */
-bool rows_job_is_settled(const struct node *node);
+enum change rows_job_changes(const struct node *node);
 
-#define JOB_ROW(NAME, MODE, FLAGS, SHOW, SETTLED, STORE)                                           \
+#define JOB_ROW(NAME, MODE, FLAGS, SHOW, CHANGES, STORE)                                           \
     {                                                                                              \
         .path = (NAME), .mode = S_IFREG | (MODE), .topics = TOPIC_JOB,                             \
-        .flags = ATTR_JOB_TIME | (FLAGS), .show = (SHOW), .settled = (SETTLED), .store = (STORE)   \
+        .flags = ATTR_JOB_TIME | (FLAGS), .show = (SHOW), .changes = (CHANGES), .store = (STORE)   \
     }
 
-#define JOB_ROW_READ(NAME, SHOW) JOB_ROW(NAME, 0444, 0, SHOW, rows_job_is_settled, NULL)
+#define JOB_ROW_READ(NAME, SHOW) JOB_ROW(NAME, 0444, 0, SHOW, rows_job_changes, NULL)
 
 /* The rows, below `dir`: "" in jobs/<id>/, "job/" elsewhere. Written once, for all classes. */
 #define JOB_ROWS(dir)                                                                              \

@@ -322,16 +322,22 @@ struct policy tree_policy(const struct node *node)
     if (attr->blob)
         return (struct policy){.attr_timeout = BLOB_ATTR_TIMEOUT_S, .keep_pages = true};
     if (tree_is_dir(node))
-        return (struct policy){entry_timeout, CACHE_S, false};
-    if (attr->settled && attr->settled(node))
-        return (struct policy){entry_timeout, CACHE_S, true};
-    return (struct policy){entry_timeout, 0, false};
+        return (struct policy){entry_timeout, CACHE_S, CACHE_S, false};
+    switch (attr->changes ? attr->changes(node) : CHANGES_FREELY) {
+    case CHANGES_NO_MORE:
+        return (struct policy){entry_timeout, CACHE_S, CACHE_S, true};
+    case CHANGES_BY_EVENTS:
+        /* What comes with a new name cannot be taken back before the kernel has both. */
+        return (struct policy){entry_timeout, CACHE_S, 0, false};
+    default:
+        return (struct policy){entry_timeout, 0, 0, false};
+    }
 }
 
-bool tree_always_settled(const struct node *node)
+enum change tree_never_changes(const struct node *node)
 {
     (void)node;
-    return true;
+    return CHANGES_NO_MORE;
 }
 
 void tree_describe(const struct node *node, char *buffer, size_t size)

@@ -79,6 +79,13 @@ enum attr_flags {
     ATTR_JOB_TIME = 4,
 };
 
+/* How what a file shows changes, and so what the kernel may keep of it (cache.h). */
+enum change {
+    CHANGES_FREELY,    /* without events, too */
+    CHANGES_BY_EVENTS, /* as things stand: those that say otherwise begin with an event */
+    CHANGES_NO_MORE,
+};
+
 /* One row = one name in a directory of this class. show, or else blob, exists iff mode & 0444 on a
  * file. */
 struct attr {
@@ -89,13 +96,9 @@ struct attr {
     unsigned flags;  /* enum attr_flags */
     /* Prints a snapshot, never waits. */
     int (*show)(const struct node *node, FILE *out, struct rp_error *e);
-    const struct blob *blob; /* instead of show */
-    /*
-     * Will what it shows never change again? Then the kernel may keep it (cache.h). NULL = no; once
-     * true, it stays so. Memory.
-     */
-    bool (*settled)(const struct node *node);
-    const struct store *store; /* exists iff mode & 0222 on a file */
+    const struct blob *blob;                         /* instead of show */
+    enum change (*changes)(const struct node *node); /* NULL = freely. Memory */
+    const struct store *store;                       /* exists iff mode & 0222 on a file */
     /* A directory whose entries are live objects of this class; it has no rows below it. */
     const struct class *each;
     /*
@@ -185,7 +188,8 @@ void tree_set_size(struct stat *st, size_t length);
  * has kept.
  */
 struct policy {
-    double entry_timeout, attr_timeout; /* seconds */
+    /* Seconds. The last is for attributes that come with a name. */
+    double entry_timeout, attr_timeout, entry_attr_timeout;
     /*
      * What other openers have read is true for all. If not, it is read past the kernel's pages, by
      * which reads can also be interrupted and O_NONBLOCK arrives.
@@ -194,8 +198,8 @@ struct policy {
 };
 struct policy tree_policy(const struct node *node);
 
-/* For `settled` of what never changes. */
-bool tree_always_settled(const struct node *node);
+/* For `changes` of what never does. */
+enum change tree_never_changes(const struct node *node);
 
 /* "tue/export", for the log. */
 void tree_describe(const struct node *node, char *buffer, size_t size);
