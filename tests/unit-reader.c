@@ -191,7 +191,7 @@ static void a_silent_server_times_out(void **state)
 
     (void)state;
     start(words);
-    reader = open_reader(1, 300);
+    reader = open_reader(1, 2000); /* for the connection as well */
     kill(server, SIGSTOP);
     prepare(&one, 0);
     assert_true(reader_read(reader, &one.read));
