@@ -401,7 +401,7 @@ static size_t place(struct handle *handle, const struct text_op *op)
 {
     if (!(handle->flags & O_APPEND))
         return (size_t)op->offset;
-    if (handle->has_base && op->offset == handle->last_offset &&
+    if (handle->has_base && op->size > 0 && op->offset == handle->last_offset &&
         handle->last_start + op->size == handle->length &&
         memcmp(handle->text + handle->last_start, op->data, op->size) == 0)
         return handle->last_start;
@@ -430,7 +430,8 @@ static int gather(struct handle *handle, const struct text_op *op, struct rp_err
     }
     if (start > handle->length)
         memset(handle->text + handle->length, 0, start - handle->length);
-    memcpy(handle->text + start, op->data, op->size);
+    if (op->size > 0)
+        memcpy(handle->text + start, op->data, op->size);
     if (end > handle->length)
         handle->length = end;
     handle->last_start = start;
@@ -547,27 +548,36 @@ static void cut(struct handle *handle, off_t size)
     set_receiving(handle, false);
 }
 
+static void reply_stat(struct handle *handle, fuse_req_t req)
+{
+    struct stat st;
+    int ret = handle_stat(handle, &st);
+
+    if (ret < 0)
+        fuse_reply_err(req, -ret);
+    else
+        fuse_reply_attr(req, &st, tree_policy(&handle->node).attr_timeout);
+}
+
 static void work_truncate(struct lane_op *lane_op)
 {
     struct text_op *op = (struct text_op *)lane_op;
-    struct handle *handle = op->handle;
-    struct stat st;
-    int ret;
 
-    cut(handle, op->offset);
-    ret = handle_stat(handle, &st);
-    if (!answer_claim(&op->op.answer))
-        return;
-    if (ret < 0)
-        fuse_reply_err(op->op.answer.req, -ret);
-    else
-        fuse_reply_attr(op->op.answer.req, &st, tree_policy(&handle->node).attr_timeout);
+    cut(op->handle, op->offset);
+    if (answer_claim(&op->op.answer))
+        reply_stat(op->handle, op->op.answer.req);
 }
 
 void handle_truncate(struct handle *handle, fuse_req_t req, off_t size)
 {
-    struct text_op *op = new_op(handle, work_truncate, 0);
+    struct text_op *op;
 
+    /* O_RDONLY | O_TRUNC: no text to cut, and such a file is freed without a look at the lane. */
+    if (!is_for_writing(handle)) {
+        reply_stat(handle, req);
+        return;
+    }
+    op = new_op(handle, work_truncate, 0);
     if (op)
         op->offset = size;
     submit(handle, req, op);
