@@ -16,6 +16,8 @@
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "turns.h"
+
 #define EVENT_CALLBACKS 6
 
 struct virt {
@@ -31,6 +33,13 @@ struct virt {
     int callbacks[EVENT_CALLBACKS];
     size_t ncallbacks;
     atomic_bool connected;
+
+    /*
+     * libvirt (9.0) looks a checkpoint up before it waits for the domain's
+     * job to ask QEMU for its sizes: one that is deleted meanwhile is read after it was freed, and
+     * libvirtd dies, or the embedded driver and we with it.
+     */
+    struct turns sizes;
 };
 
 /* ---- errors ---- */
@@ -256,6 +265,7 @@ int virt_open(const char *uri, const struct virt_events *events, struct virt **r
     }
     virt->events = *events;
     pthread_mutex_init(&virt->lock, NULL);
+    turns_init(&virt->sizes);
     virSetErrorFunc(NULL, silent);
     if (virInitialize() < 0 || (!registered && virEventRegisterDefaultImpl() < 0)) {
         fail_libvirt(e);
@@ -271,6 +281,7 @@ int virt_open(const char *uri, const struct virt_events *events, struct virt **r
     return 0;
 
 fail:
+    turns_destroy(&virt->sizes);
     pthread_mutex_destroy(&virt->lock);
     free(virt->uri);
     free(virt);
@@ -305,6 +316,7 @@ void virt_close(struct virt *virt)
     virEventUpdateTimeout(virt->wakeup, 0);
     pthread_join(virt->thread, NULL);
     virEventRemoveTimeout(virt->wakeup);
+    turns_destroy(&virt->sizes);
     pthread_mutex_destroy(&virt->lock);
     free(virt->uri);
     free(virt);
@@ -572,12 +584,15 @@ int virt_get_checkpoint_xml(struct virt *virt, const char *uuid, const char *nam
         [VIRT_XML_SIZES] = VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN | VIR_DOMAIN_CHECKPOINT_XML_SIZE,
     };
     CHECKPOINT checkpoint = get_checkpoint(virt, uuid, name, e);
+    struct turn turn;
     char *xml;
 
     if (!checkpoint)
         return missing(e);
     atomic_fetch_add(&virt->rpcs, 1);
+    turns_take(&virt->sizes, &turn, uuid, false);
     xml = virDomainCheckpointGetXMLDesc(checkpoint, flags[which]);
+    turns_end(&virt->sizes, &turn);
     if (!xml)
         return fail_libvirt(e);
     *ret_xml = xml;
@@ -602,14 +617,17 @@ int virt_delete_checkpoint(struct virt *virt, const char *uuid, const char *name
                            bool metadata_only, struct rp_error *e)
 {
     CHECKPOINT checkpoint = get_checkpoint(virt, uuid, name, e);
+    unsigned flags = metadata_only ? VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY : 0;
+    struct turn turn;
+    int rc;
 
     if (!checkpoint)
         return missing(e);
     atomic_fetch_add(&virt->rpcs, 1);
-    return virDomainCheckpointDelete(
-               checkpoint, metadata_only ? VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY : 0) == 0
-               ? 0
-               : fail_libvirt(e);
+    turns_take(&virt->sizes, &turn, uuid, true);
+    rc = virDomainCheckpointDelete(checkpoint, flags) == 0 ? 0 : fail_libvirt(e);
+    turns_end(&virt->sizes, &turn);
+    return rc;
 }
 
 /* ---- backup jobs ---- */
