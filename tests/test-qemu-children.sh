@@ -9,7 +9,8 @@ requires qemu-system-x86_64 qemu-img qemu-storage-daemon dash
 guest_new web1
 rm "$ROOT/etc/qemu/autostart/web1.xml"
 
-# They are found by the service's PATH: ours comes first, and lets others look at it.
+# They are found by the service's PATH: ours comes first, and lets others look at it; but at its
+# signals itself, which dash blocks while it starts a program.
 mkdir "$T/bin" "$T/seen"
 for program in qemu-img qemu-storage-daemon; do
     cat >"$T/bin/$program" <<END
@@ -17,7 +18,7 @@ for program in qemu-img qemu-storage-daemon; do
 cd $T/seen
 find /proc/\$\$/fd -type l -fprintf $program.fds 'fd %f %l\n'
 cat /proc/\$\$/environ >$program.environ
-cat /proc/\$\$/status >$program.status
+while read -r key value; do echo "\$key \$value"; done </proc/\$\$/status >$program.status
 exec $(command -v "$program") "\$@"
 END
     chmod 755 "$T/bin/$program"

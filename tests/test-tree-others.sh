@@ -55,7 +55,7 @@ done
 state_is running "$held" || fail "the job is $(cat "$held/job/state")"
 assert_equal 0 "$(cat "$held/job/cancel")" cancel
 assert_equal 1 "$(cat "$held/hold")" hold
-assert_equal "held r1 r2" "$(ls "$MNT/vms/vm1/refpoints" | xargs)" "reference points"
+assert_equal "held r1 r2" "$(cd "$MNT/vms/vm1/refpoints" && echo *)" "reference points"
 assert_equal "" "$(status_value last_refusal "$held/job/status")" "last refusal"
 jobs_are /x/mine
 process_is_gone $waiting && fail "wait returned: $(cat "$T/waited")"
