@@ -62,6 +62,18 @@ def wait_until(seconds, what, condition):
         time.sleep(0.01)
 
 
+def add_ask(parser):
+    parser.add_argument("--ask", action="store_true",
+                        help="wait for a line at standard input before each measurement: to set up "
+                        "takes long, and others may have to be made quiet after it")
+
+
+def ask(args):
+    if args.ask:
+        print("(waiting for a line)", flush=True)
+        sys.stdin.readline()
+
+
 def require_programs(*names):
     missing = [name for name in names if not shutil.which(name)]
     if missing:
@@ -179,9 +191,9 @@ class Guest:
     """A VM of our own. `images` are its disks, by target, and the first says what it does: where
     that is to write, nothing makes it wait for the disk."""
 
-    def __init__(self, virsh, images, writes, stack):
+    def __init__(self, virsh, images, writes, stack, name=""):
         self.virsh = virsh
-        self.name = f"refpointfs-bench-{os.getpid()}"
+        self.name = f"refpointfs-bench-{os.getpid()}{name and '-'}{name}"
         cache = " cache='unsafe'" if writes else ""
         disks = "".join(DISK_XML.format(target=target, image=image, cache=cache)
                         for target, image in images.items())
@@ -249,11 +261,12 @@ class Guest:
 class Mount:
     """refpointfs, mounted on the libvirt that runs the guest."""
 
-    def __init__(self, binary, uri, folder, guest, stack):
+    def __init__(self, binary, uri, folder, guest, stack, *more_options):
         self.path = folder / "mnt"
         self.path.mkdir()
         self.log = folder / "refpointfs.log"
-        options = ",".join(f"{name}={folder / name}" for name in ("state", "scratch", "run"))
+        folders = (f"{name}={folder / name}" for name in ("state", "scratch", "run"))
+        options = ",".join((*folders, *more_options))
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([binary, uri, self.path, "-f", "-o", options],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log,

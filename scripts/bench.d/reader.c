@@ -89,6 +89,7 @@ int main(int argc, char **argv)
                             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (counts == MAP_FAILED)
         return 1;
+    double began = now();
     for (int i = 0; i < readers; i++) {
         pid_t child = fork();
 
@@ -100,6 +101,7 @@ int main(int argc, char **argv)
         failed |= status;
     for (int i = 0; i < readers; i++)
         sum += counts[i];
-    printf("%.0f\n", (double)sum / seconds);
+    /* By what it really took: the last of a thousand are long in ending. */
+    printf("%.0f\n", (double)sum / (now() - began));
     return failed != 0;
 }
