@@ -3,7 +3,7 @@
  * The copy's reading end and its conduct: cuts the file into blocks, has each filled in place (by
  * the target with metadata, by the source with data), hands them to the writer and the hasher, and
  * watches time, bandwidth and cancel meanwhile. Knows the layout of no format and no file system.
- * Runs in the export's worker; see copy.h for the other threads.
+ * Runs in the caller's thread; see copy.h for the others.
  */
 #include "copy.h"
 
@@ -34,6 +34,9 @@ _Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once
  * compresses holds one besides. */
 #define BLOCKS 8u
 
+/* Of each of several compressed copies: while one hesitates, the CPUs are with the other. */
+#define BLOCKS_AT_ONCE 4u
+
 /* Measured: shorter reads cost more per byte; longer ones wait longer for their first. */
 #define READ_BYTES (1u << 20)
 
@@ -51,6 +54,9 @@ _Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once
 
 /* One thread a CPU compresses; what more of them would be waiting for is the source. */
 #define PRESSES_MAX 8u
+
+/* ... and in each of several copies, by the memory that they have together. */
+#define PRESSES_MAX_AT_ONCE 4u
 
 #define THREADS_MAX (PRESSES_MAX + 2) /* and who writes, and who hashes */
 
@@ -165,7 +171,7 @@ static int start_warm_up(struct copy *c, struct rp_error *e)
     const struct copy_params *p = c->params;
     struct plan_run run;
 
-    if (p->bandwidth_bytes || plan_data_bytes(p->plan) < WARM_UP_FROM_BYTES ||
+    if (p->is_warm || p->bandwidth_bytes || plan_data_bytes(p->plan) < WARM_UP_FROM_BYTES ||
         source_max_read_bytes(p->source) < WARM_UP_BYTES || !plan_next_data(p->plan, 0, &run) ||
         plan_size_bytes(p->plan) - run.offset_bytes < WARM_UP_BYTES)
         return 0;
@@ -462,17 +468,32 @@ static int make_reads(struct copy *c, struct rp_error *e)
     return 0;
 }
 
+unsigned copy_at_once_max(const struct copy_params *p)
+{
+    bool has_memory = !p->layout->compressed || count_cpus() <= PRESSES_MAX_AT_ONCE;
+
+    return has_memory && !p->bandwidth_bytes ? COPY_AT_ONCE_MAX : 1;
+}
+
+/* All copies together stay below 64 MiB: blocks, and up to 4 MiB of tables in each press. */
+static struct ring_params choose_ring(const struct copy_params *p)
+{
+    struct ring_params ring = {BLOCK_BYTES, BLOCKS, {[RING_WRITER] = 1}};
+    bool alone = p->at_once <= 1;
+
+    if (p->layout->compressed) {
+        ring.threads[RING_PRESS] = (unsigned)min_size(count_cpus(), PRESSES_MAX);
+        ring.blocks = (alone ? BLOCKS : BLOCKS_AT_ONCE) + ring.threads[RING_PRESS];
+    } else {
+        ring.threads[RING_HASHER] = p->checksum;
+    }
+    return ring;
+}
+
 static int copy_start(struct copy *c, struct rp_error *e)
 {
     const struct copy_params *p = c->params;
-    bool compressed = p->layout->compressed;
-    unsigned presses = compressed ? min_size(count_cpus(), PRESSES_MAX) : 0;
-    const struct ring_params ring = {
-        .block_bytes = BLOCK_BYTES,
-        .blocks = BLOCKS + presses,
-        .threads =
-            {[RING_WRITER] = 1, [RING_HASHER] = p->checksum && !compressed, [RING_PRESS] = presses},
-    };
+    const struct ring_params ring = choose_ring(p);
     int rc = ring_new(&ring, &c->ring, e);
 
     if (rc == 0)
@@ -483,7 +504,7 @@ static int copy_start(struct copy *c, struct rp_error *e)
     c->moved_ns = c->checked_ns = now_ns();
     c->pace = (struct pace){p->bandwidth_bytes, c->moved_ns};
     c->piece_max = find_piece_max(c);
-    if (compressed)
+    if (p->layout->compressed)
         c->file_at = p->layout->data_offset; /* what is before it comes by other ways */
     prepare_threads(c);
     rc = start_threads(c, &ring, e);

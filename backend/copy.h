@@ -2,12 +2,13 @@
 /*
  * The copy of one disk: plan + source -> target's layout -> file, pipelined.
  *
- * NOTES ON THE THREAD MODEL. copy_run() is called by the export's worker, which alone drives the
- * source. Beside it run, for the duration of the call, one writer thread (pwrite, O_DIRECT where
- * the file system has it) and one hashing thread (only when a checksum is asked for). They share a
- * ring of aligned blocks: block n of the file is filled by NBD reads straight into place, written
- * and hashed, and its buffer used again when both are done. That ring is the back-pressure: the
- * reader cannot be further ahead than it is long, and memory does not grow with the disk.
+ * NOTES ON THE THREAD MODEL. copy_run() is called by one of the export's threads, which alone
+ * drives the source. Beside it run, for the duration of the call, one writer thread (pwrite,
+ * O_DIRECT where the file system has it) and one hashing thread (only when a checksum is asked
+ * for). They share a ring of aligned blocks: block n of the file is filled by NBD reads straight
+ * into place, written and hashed, and its buffer used again when both are done. That ring is the
+ * back-pressure: the reader cannot be further ahead than it is long, and memory does not grow with
+ * the disk.
  *
  * A compressed file is made of the same ring: block n of the plan's data is filled, compressed in
  * place by one of several threads (compress.h), and packed and written by one (packer.h), in order.
@@ -27,6 +28,9 @@
 
 #define COPY_SHA256_BYTES 32
 
+/* QEMU serves all disks by one thread, which two copies keep busy, even with checksums. */
+#define COPY_AT_ONCE_MAX 2u
+
 struct copy_params {
     struct source *source;
     const struct plan *plan;
@@ -38,7 +42,9 @@ struct copy_params {
     int compression_level;    /* of zstd, for a compressed layout; 0 = COMPRESS_LEVEL_DEFAULT */
     bool checksum;            /* compute the SHA-256 of the whole file */
     uint64_t bandwidth_bytes; /* bytes per second read from the source; 0 = no limit */
-    unsigned stall_ms;        /* no byte read or written for this long: RESULT_TIMEOUT */
+    unsigned at_once;         /* copies that run at the same time; 0 = 1: they share the memory */
+    bool is_warm;      /* the server did large reads before: it needs no more to begin well */
+    unsigned stall_ms; /* no byte read or written for this long: RESULT_TIMEOUT */
     /* `progress` is called now and then with the plan's data bytes that are written so far, and
      * with all of them before a copy succeeds. May be NULL. */
     void (*progress)(void *opaque, uint64_t bytes_done);
@@ -66,5 +72,12 @@ struct copy_stats {
  * behind.
  */
 int copy_run(const struct copy_params *params, struct copy_stats *ret_stats, struct rp_error *e);
+
+/*
+ * How many copies like this are worth running at the same time. One, when there is a bandwidth
+ * limit, which is meant for all of them, or when it compresses by more CPUs than there would be
+ * memory for twice.
+ */
+unsigned copy_at_once_max(const struct copy_params *params);
 
 #endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * One export: choose what each disk gets, plan all disks, copy them, and write the manifest last.
- * Reads the hold with the service's rights and writes with the caller's. One thread: the worker.
+ * Reads the hold with the service's rights and writes with the caller's. One thread, the worker;
+ * the callbacks of the copies run in theirs.
  */
 #include "export.h"
 
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "copy.h"
+#include "copies.h"
 #include "manifest.h"
 #include "outdir.h"
 #include "papers.h"
@@ -42,10 +43,11 @@ struct disk_export {
     char *backing;
     char *backing_format;
     struct rp_error no_backing; /* its message: why an increment has none; "" as in the export */
-    struct source *source;
+    struct source *source;      /* until the copies have it */
     struct plan *plan;
     struct target *target;
     struct target_layout layout;
+    int fd; /* the outdir's */
     struct copy_stats stats;
 };
 
@@ -57,7 +59,6 @@ struct export
     size_t ndisks;
     struct disk_export *disks;
     struct rp_error no_backing; /* its message: why increments have no backing file */
-    uint64_t done_bytes;        /* of disks that are finished */
 };
 
 void export_subject_clear(struct export_subject *subject)
@@ -221,12 +222,12 @@ static bool is_cancelled(void *opaque)
  * A cancel or a deadline shows in the modules below as just "cancelled": say which it was. Nor do
  * they know why a server that they read from is gone.
  */
-static int reason(struct export *export, const struct disk_export *disk, int rc, struct rp_error *e)
+static int reason(struct export *export, bool is_lost, int rc, struct rp_error *e)
 {
     const struct export_request *request = export->request;
     int asked = rc < 0 ? request->check(request->opaque, e) : 0;
 
-    if (rc < 0 && asked == 0 && (!disk->source || source_is_lost(disk->source)))
+    if (rc < 0 && asked == 0 && is_lost)
         asked = request->explain(request->opaque, e);
     return asked < 0 ? asked : rc;
 }
@@ -259,7 +260,7 @@ static int plan_disk(struct export *export, struct disk_export *disk, struct rp_
     }
     if (rc < 0) {
         rp_error_prefix(e, "disk '%s': ", disk->held->target);
-        return reason(export, disk, rc, e);
+        return reason(export, !disk->source || source_is_lost(disk->source), rc, e);
     }
     return 0;
 }
@@ -421,6 +422,8 @@ static int open_targets(struct export *export, uint64_t *ret_total_bytes, struct
 
         if (rc == 0)
             rc = export->ops->open(disk->plan, &params, &disk->target, &disk->layout, e);
+        if (rc == 0)
+            rc = outdir_create(export->outdir, disk->file, &disk->fd, e);
         if (rc < 0)
             return rc;
         total += plan_data_bytes(disk->plan);
@@ -459,7 +462,7 @@ static void on_progress(void *opaque, uint64_t bytes_done)
 {
     struct export *export = opaque;
 
-    export->request->done(export->request->opaque, export->done_bytes + bytes_done);
+    export->request->done(export->request->opaque, bytes_done);
 }
 
 static int on_check(void *opaque, struct rp_error *e)
@@ -469,35 +472,51 @@ static int on_check(void *opaque, struct rp_error *e)
     return export->request->check(export->request->opaque, e);
 }
 
-static int copy_disk(struct export *export, struct disk_export *disk, struct rp_error *e)
+/* Hands the source over. */
+static struct copies_disk prepare_copy(const struct export *export, struct disk_export *disk)
 {
-    struct copy_params params = {
-        .source = disk->source,
-        .plan = disk->plan,
-        .ops = export->ops,
-        .target = disk->target,
-        .layout = &disk->layout,
-        .checksum = export->request->settings->checksum == SETTINGS_CHECKSUM_SHA256,
-        .compression_level = export->request->settings->compression_level,
-        .bandwidth_bytes = export->request->bandwidth_bytes,
-        .stall_ms = EXPORT_STALL_MS,
+    const struct export_request *request = export->request;
+    struct copies_disk copy = {
+        .name = disk->held->target,
+        .params = {.source = disk->source,
+                   .plan = disk->plan,
+                   .ops = export->ops,
+                   .target = disk->target,
+                   .layout = &disk->layout,
+                   .fd = disk->fd,
+                   .checksum = request->settings->checksum == SETTINGS_CHECKSUM_SHA256,
+                   .compression_level = request->settings->compression_level,
+                   .bandwidth_bytes = request->bandwidth_bytes,
+                   .stall_ms = EXPORT_STALL_MS},
+    };
+
+    disk->source = NULL;
+    return copy;
+}
+
+static int copy_disks(struct export *export, struct rp_error *e)
+{
+    struct copies_params params = {
+        .disks = calloc(export->ndisks + 1, sizeof *params.disks),
+        .ndisks = export->ndisks,
         .progress = on_progress,
         .check = on_check,
         .opaque = export,
     };
-    int rc = outdir_create(export->outdir, disk->file, &params.fd, e);
+    bool is_lost = false;
+    int rc;
 
-    if (rc == 0) {
-        rc = copy_run(&params, &disk->stats, e);
-        export->done_bytes += plan_data_bytes(disk->plan);
+    if (!params.disks)
+        return rp_fail_memory(e);
+    for (size_t i = 0; i < export->ndisks; i++)
+        params.disks[i] = prepare_copy(export, &export->disks[i]);
+    rc = copies_run(&params, e);
+    for (size_t i = 0; i < export->ndisks; i++) {
+        export->disks[i].stats = params.disks[i].stats;
+        is_lost |= params.disks[i].is_lost;
     }
-    if (rc < 0)
-        rp_error_prefix(e, "disk '%s': ", disk->held->target);
-    rc = reason(export, disk, rc, e);
-    /* The connections are of no more use; the next disk's want their threads in QEMU. */
-    source_close(disk->source);
-    disk->source = NULL;
-    return rc;
+    free(params.disks);
+    return reason(export, is_lost, rc, e);
 }
 
 /* ---- the end ---- */
@@ -627,8 +646,8 @@ int export_run(const struct export_request *request, char **ret_directory, bool 
     char *directory = NULL;
     int rc = prepare(&export, e);
 
-    for (size_t i = 0; i < export.ndisks && rc == 0; i++)
-        rc = copy_disk(&export, &export.disks[i], e);
+    if (rc == 0)
+        rc = copy_disks(&export, e);
     if (rc == 0) {
         directory = strdup(outdir_path(export.outdir));
         rc = directory ? finish(&export, e) : rp_fail_memory(e);

@@ -59,7 +59,8 @@ struct export_request {
     const struct caller *caller;
     uint64_t bandwidth_bytes;
     const char *tag; /* for the names of temporary files */
-    /* 0, or -errno with *e filled when the job is to end; called at least every 100 ms. */
+    /* 0, or -errno with *e filled when the job is to end; called at least every 100 ms, by several
+     * threads. */
     int (*check)(void *opaque, struct rp_error *e);
     /* The server that is read from is gone: -errno with *e filled if it can be said why. */
     int (*explain)(void *opaque, struct rp_error *e);
@@ -70,7 +71,7 @@ struct export_request {
     /* The export is complete; if this fails, it is undone. */
     int (*commit)(void *opaque, struct rp_error *e);
     void (*running)(void *opaque, uint64_t bytes_total); /* preparations are over */
-    void (*done)(void *opaque, uint64_t bytes_done);
+    void (*done)(void *opaque, uint64_t bytes_done);     /* by one thread at a time */
     void (*note)(void *opaque, const char *note); /* what a person should know of the export */
     void *opaque;
 };

@@ -2,7 +2,7 @@
 /*
  * A disk read over NBD: connections, reads, block status. Owns the libnbd handles and is the only
  * file that knows libnbd; knows nothing of files or formats. Everything runs in the thread that
- * opened the source, callbacks included.
+ * has the source, callbacks included.
  *
  * libnbd calls back while it holds the handle's lock, so that a callback may not call libnbd. The
  * completion callback therefore only queues its slot, and source_wait() retires what is queued

@@ -3,11 +3,12 @@
  * The disk of an instant, read over NBD from a unix socket. source.c is the only file that includes
  * libnbd; source-plan.c makes a plan of the block status that it asks for.
  *
- * NOTES ON THE THREAD MODEL. A source belongs to the one thread that opened it: all functions, and
- * all completion callbacks, run there. Nothing here blocks for longer than the timeout given:
- * the thread drives all connections by one poll(2) in source_wait(), and so stays able to notice a
- * cancel, a deadline or a server that went silent. Several threads can share one under a lock of
- * their own, which the one that waits lets go of only for its poll(2): see source_poll_begin().
+ * NOTES ON THE THREAD MODEL. A source belongs to one thread, that which opened it or which it was
+ * handed to since: all functions, and all completion callbacks, run there. Nothing here blocks for
+ * longer than the timeout given: the thread drives all connections by one poll(2) in source_wait(),
+ * and so stays able to notice a cancel, a deadline or a server that went silent. Several threads
+ * can share one under a lock of their own, which the one that waits lets go of only for its
+ * poll(2): see source_poll_begin().
  *
  * DEATH. A source whose connection was lost, whose server fell silent, or which was dropped is
  * dead: its connections are closed, nothing is in flight, no callback is called any more and no
