@@ -182,7 +182,9 @@ def mount_peer(command, path, stack):
 
 
 def end_mount(path):
-    call("umount", path)
+    """A peer that was unmounted may be a while in ending, and still use it."""
+    wait_until(60, f"{path} is unmounted", lambda: subprocess.run(
+        ["umount", path], stderr=subprocess.DEVNULL).returncode == 0)
 
 
 # ---- the measurements ----
