@@ -182,10 +182,9 @@ struct registry {
     struct index refpoints;          /* of all VMs, by serial */
     size_t unknown;                  /* VMs that only their name is known of */
     int64_t opened_ms;
-    int64_t added_ms;                /* when the last one of those came */
+    int64_t added_ms; /* when the last one of those came */
     struct vm_queue queued;
-    int64_t
-        looked_ms; /* up to when looks at libvirt are paid for: see registry_may_look_locked() */
+    int64_t looked_ms; /* until when looks at libvirt are paid: see registry_may_look_locked() */
     bool stop;
     bool listed; /* the first list of domains is complete */
     bool is_test, is_local;
