@@ -108,6 +108,11 @@ no_job_runs()
     ! cat "$MNT"/jobs/*/state 2>/dev/null | grep -qE 'new|starting|running'
 }
 
+made_or_refused()
+{
+    [ -d "$points/$1" ] || [ -n "$(status_value last_refusal "$vm/info")" ]
+}
+
 # The next export: of what is held, or of a new point.
 export_next()
 {
@@ -117,6 +122,9 @@ export_next()
         point=next$1
         printf '%s\n' "Name=$point" BaseReferencePoint=base >"$vm/create" ||
             fail "refused after a kill: $(status_value last_refusal "$vm/info")"
+        # It is made after the shell's own printf, which does not hear of a refusal, is done.
+        wait_for 30 made_or_refused "$point"
+        [ -d "$points/$point" ] || fail "refused late: $(status_value last_refusal "$vm/info")"
     fi
     export_point "$points/$point" "ExportDirectory=$T/next" BaseReferencePoint=base
     assert_shows exact yes "$points/$point/job/status"
