@@ -36,10 +36,10 @@ moments_left()
 # bitmaps_are NAME...: in both images.
 bitmaps_are()
 {
-    local disk
+    local disk names
     for disk in vda vdb; do
-        [ "$*" = "$(qemu-img info "$T/web1-$disk.qcow2" | sed -n 's/^ *name: //p' | sort | xargs)" ] ||
-            return 1
+        names=$(qemu-img info -U "$T/web1-$disk.qcow2" | sed -n 's/^ *name: //p' | sort | xargs)
+        [ "$*" = "$names" ] || return 1
     done
 }
 
