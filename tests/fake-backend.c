@@ -81,6 +81,7 @@ struct object {
     /* An owner's last job, and what is being said about the next. */
     uint64_t job;
     int receiving;
+    int settled; /* of those: writers whose text became a job, and who have not let go yet */
     struct rp_error refusal, newest_refusal; /* the first goes when a job starts */
 
     /* Of a job. */
@@ -883,6 +884,11 @@ bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint)
     return held;
 }
 
+static bool is_receiving(const struct object *object)
+{
+    return object->receiving > object->settled;
+}
+
 /* What `serial` stands for now: a job to show, or NULL and the state and result without one. */
 static struct object *shown_job_locked(struct backend *backend, const struct object *object,
                                        enum job_state *ret_state, int *ret_result)
@@ -894,13 +900,15 @@ static struct object *shown_job_locked(struct backend *backend, const struct obj
     else
         job = find_locked(backend, object->job);
     if (job && (is_active(job) || rp_serial_kind(object->serial) == KIND_JOB ||
-                (object->receiving == 0 && object->refusal.err == 0))) {
+                (!is_receiving(object) && object->refusal.err == 0))) {
         *ret_state = job->state;
         *ret_result = is_active(job) ? RESULT_JOB_STARTED : job->result;
         return job;
     }
-    *ret_state = object->receiving ? JOB_RECEIVING : object->refusal.err ? JOB_EXCEPTION : JOB_NONE;
-    *ret_result = object->receiving ? RESULT_JOB_STARTED : object->refusal.result;
+    *ret_state = is_receiving(object)  ? JOB_RECEIVING
+                 : object->refusal.err ? JOB_EXCEPTION
+                                       : JOB_NONE;
+    *ret_result = is_receiving(object) ? RESULT_JOB_STARTED : object->refusal.result;
     return NULL;
 }
 
@@ -929,7 +937,7 @@ static void fill_job(const struct object *job, struct job_info *info)
 static const char *error_of(const struct object *object, const struct object *job)
 {
     if (!job)
-        return object->receiving ? "" : object->refusal.message;
+        return is_receiving(object) ? "" : object->refusal.message;
     if (job->state == JOB_TERMINATED)
         return "cancelled";
     return job->state == JOB_EXCEPTION ? rp_result_row(job->result)->meaning : "";
@@ -1219,7 +1227,7 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
     /* A text whose close is on its way becomes a job first. */
     for (int ms = 0; ms < 500; ms++) {
         object = find_locked(backend, refpoint);
-        if (!object || object->receiving <= 0)
+        if (!object || !is_receiving(object))
             break;
         pthread_mutex_unlock(&backend->lock);
         pretend_slow(1);
@@ -1400,6 +1408,8 @@ void backend_export_receiving(struct backend *backend, uint64_t owner, int delta
     object = find_locked(backend, owner);
     if (object)
         object->receiving += delta;
+    if (object && delta < 0 && object->settled > 0)
+        object->settled--;
     pthread_mutex_unlock(&backend->lock);
     if (object)
         send(backend, owner, TOPIC_JOB);
@@ -1505,6 +1515,8 @@ static uint64_t start_locked(struct backend *backend, struct object *owner,
     job->directory = copy(settings->export_directory);
     owner->job = job->serial;
     owner->refusal = (struct rp_error)RP_ERROR_INIT;
+    if (owner->settled < owner->receiving)
+        owner->settled++;
     /* A reference point of the exported instant; its hold ends with the export, so none begins. */
     if (settings->refpoint)
         add_locked(backend, owner->serial, KIND_REFPOINT, settings->refpoint);

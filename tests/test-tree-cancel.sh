@@ -3,10 +3,16 @@
 # Whatever is written to cancel stops the job, but white space; it reads as 1 once that was asked.
 . "$(dirname "$0")/tree.sh"
 mount_fake
+# A job begins with the release of its text, which echo does not wait for.
+runs()
+{
+    [ "$(cat "$job/state" 2>/dev/null)" = running ]
+}
 for job in "$POINT/job" "$MNT/jobs/2" "$MNT/vms/vm1/job"; do
     export=$POINT/export
     [ "$job" != "$MNT/vms/vm1/job" ] || export=$MNT/vms/vm1/export
     echo ExportDirectory=/x/ms-60000 >"$export"
+    wait_for 5 runs
     assert_equal 0 "$(cat "$job/cancel")"
     echo >"$job/cancel"
     assert_equal 0 "$(cat "$job/cancel")" "after white space"

@@ -5,7 +5,10 @@
 . "$(dirname "$0")/tree.sh"
 mount_fake
 
+# A job begins with the release of what was written, which echo does not wait for; who asks for the
+# reference point's job is made to wait by the tree, who asks for a number is not.
 echo ExportDirectory=/x/first/result-32772/ms-400 >"$POINT/export"
+wait_for 5 test -e "$MNT/jobs/1"
 waiters=()
 for i in 1 2 3 4; do
     case $i in
@@ -25,6 +28,7 @@ echo ExportDirectory=/x/second/ms-60000 >"$POINT/export"
 assert_equal 32772 "$(cat "$MNT/jobs/1/wait")" "result of the first job"
 cat "$POINT/job/wait" >"$T/result" &
 waiter=$!
+wait_for 5 test -e "$MNT/jobs/2"
 echo 1 >"$MNT/jobs/2/cancel"
 wait $waiter
 assert_equal 32768 "$(cat "$T/result")" "result of the second job"
