@@ -23,7 +23,8 @@ from pathlib import Path
 
 import export
 import measure
-from host import MIB, Failure, Guest, Mount, at_end, call, require_programs, wait_until
+from host import (MIB, Failure, Guest, Mount, add_place, at_end, call, require_programs,
+                  wait_until)
 from workloads import STRETCHES, WORKLOADS, make_images
 
 READERS = 16
@@ -177,17 +178,10 @@ class Bench:
 # ---- the command ----
 
 def add_arguments(parser):
-    default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
     parser.add_argument("--quick", action="store_true", help="3 rounds of 512 MiB: a first look")
     parser.add_argument("--rounds", type=export.count, metavar="N", help="default: 7")
     parser.add_argument("--csv", metavar="FILE", help="write each single run there as well")
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, default=Path("/var/tmp"),
-                        help="where the image goes for the time being (%(default)s)")
-    parser.add_argument("--connect", metavar="URI", default=default_uri,
-                        help="the libvirt to use (%(default)s)")
-    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
-                        default=export.TOP / "build" / "fs" / "refpointfs",
-                        help="default: build/fs/refpointfs")
+    add_place(parser)
 
 
 def run(args, stack):

@@ -30,10 +30,9 @@ from pathlib import Path
 import measure
 import picture
 from contenders import BASE, CONTENDERS, export_point, make_point, wait_for_end_of_hold
-from host import GIB, MIB, Failure, Guest, Mount, call, connect, require_programs, require_space
+from host import (GIB, MIB, Failure, Guest, Mount, add_place, call, connect, require_place,
+                  require_programs, require_space)
 from workloads import DELTA_BYTES, WORKLOADS, delta_pieces, make_images
-
-TOP = Path(__file__).resolve().parent.parent.parent
 
 
 class Bench:
@@ -162,7 +161,6 @@ def count(text):
 
 
 def add_arguments(parser):
-    default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
     parser.add_argument("--quick", action="store_true",
                         help="3 rounds of 512 MiB: a first look")
     parser.add_argument("--rounds", type=count, metavar="N", help="default: 7")
@@ -173,22 +171,13 @@ def add_arguments(parser):
                         help="draw the medians there, as SVG")
     parser.add_argument("--only", metavar="TEXT", action="append",
                         help="besides the first only those with TEXT in their name; may be repeated")
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, default=Path("/var/tmp"),
-                        help="where images and exports go for the time being (%(default)s)")
-    parser.add_argument("--connect", metavar="URI", default=default_uri,
-                        help="the libvirt to use (%(default)s)")
-    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
-                        default=TOP / "build" / "fs" / "refpointfs",
-                        help="default: build/fs/refpointfs")
+    add_place(parser)
 
 
 def prepare(args, stack):
     """Adds to args what the workloads need."""
     require_programs("virsh", "qemu-img", "qemu-io", "fusermount3")
-    if not os.access(args.refpointfs, os.X_OK):
-        raise Failure(f"{args.refpointfs} is not there: build it, or name it with --refpointfs")
-    if not args.dir.is_dir():
-        raise Failure(f"{args.dir} is no folder")
+    require_place(args)
     args.data_bytes = (512 * MIB) if args.quick else 2 * GIB
     args.rounds = args.rounds or (3 if args.quick else 7)
     # The disks, an export of them, the base's export or cp's copy, and some of deltas.

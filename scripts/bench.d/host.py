@@ -62,6 +62,28 @@ def wait_until(seconds, what, condition):
         time.sleep(0.01)
 
 
+TOP = Path(__file__).resolve().parent.parent.parent
+
+
+def add_place(parser):
+    """Where to measure, and what."""
+    default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+    parser.add_argument("--dir", metavar="FOLDER", type=Path, default=Path("/var/tmp"),
+                        help="where images and exports go for the time being (%(default)s)")
+    parser.add_argument("--connect", metavar="URI", default=default_uri,
+                        help="the libvirt to use (%(default)s)")
+    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
+                        default=TOP / "build" / "fs" / "refpointfs",
+                        help="default: build/fs/refpointfs")
+
+
+def require_place(args):
+    if not os.access(args.refpointfs, os.X_OK):
+        raise Failure(f"{args.refpointfs} is not there: build it, or name it with --refpointfs")
+    if not args.dir.is_dir():
+        raise Failure(f"{args.dir} is no folder")
+
+
 def add_ask(parser):
     parser.add_argument("--ask", action="store_true",
                         help="wait for a line at standard input before each measurement: to set up "

@@ -19,11 +19,10 @@ from pathlib import Path
 
 import measure
 from contenders import export_point, wait_for_end_of_hold
-from host import (GIB, MIB, Failure, Guest, Mount, add_ask, ask, call, connect, require_programs,
-                  require_space)
+from host import (GIB, MIB, Failure, Guest, Mount, add_ask, add_place, ask, call, connect,
+                  require_place, require_programs, require_space)
 from workloads import Workload, boot_sector_of, make_image
 
-TOP = Path(__file__).resolve().parent.parent.parent
 DISK_BYTES = 4 * GIB
 WORKLOAD = Workload("")
 POINT = "many"
@@ -32,7 +31,6 @@ KINDS = {"SHA-256": {}, "Checksum=none": {"Checksum": "none"}}
 
 
 def add_arguments(parser):
-    default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
     parser.add_argument("--vms", type=int, default=32)
     parser.add_argument("--jobs", type=int, default=4, help="that run at once (%(default)s)")
     parser.add_argument("--data", type=int, default=128, metavar="MIB",
@@ -40,13 +38,7 @@ def add_arguments(parser):
     parser.add_argument("--alone", type=int, default=2048, metavar="MIB",
                         help="of the VM that is exported alone (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dir", metavar="FOLDER", type=Path, default=Path("/var/tmp"),
-                        help="where images and exports go for the time being (%(default)s)")
-    parser.add_argument("--connect", metavar="URI", default=default_uri,
-                        help="the libvirt to use (%(default)s)")
-    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
-                        default=TOP / "build" / "fs" / "refpointfs",
-                        help="default: build/fs/refpointfs")
+    add_place(parser)
     add_ask(parser)
 
 
@@ -215,8 +207,7 @@ class Bench:
 
 def run(args, stack):
     require_programs("virsh", "qemu-img", "qemu-io", "fusermount3", "sha256sum")
-    if not os.access(args.refpointfs, os.X_OK):
-        raise Failure(f"{args.refpointfs} is not there: build it, or name it with --refpointfs")
+    require_place(args)
     require_space(args.dir, int(2.2 * (args.vms * args.data + args.alone) * MIB))
     folder = Path(tempfile.mkdtemp(prefix="refpointfs-bench.", dir=args.dir.resolve()))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)

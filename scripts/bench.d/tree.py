@@ -33,9 +33,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import measure
-from host import Failure, Virsh, add_ask, ask, at_end, call, require_programs, wait_until
+from host import TOP, Failure, Virsh, add_ask, ask, at_end, call, require_programs, wait_until
 
-TOP = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 SYSFS_FILE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 READERS = (1, 4, 16)
