@@ -271,6 +271,15 @@ qemu_io()
     [ -z "$answer" ] || fail "qemu-io $3: $answer"
 }
 
+# guest_has_files NAME FOLDER: puts an ext4 file system of 64 MiB with the folder's files on the
+# second disk of a guest that does not run yet.
+guest_has_files()
+{
+    truncate -s 64M "$T/ext4"
+    mkfs.ext4 -q -F -d "$2" "$T/ext4"
+    qemu-img convert -f raw -O qcow2 "$T/ext4" "$T/$1-vdb.qcow2"
+}
+
 # guest_write NAME [--disk N] PATTERN OFFSET LENGTH: writes the byte PATTERN to disk N (0 = vda), as
 # the guest itself would, and returns when it is done. OFFSET and LENGTH as for qemu-io (64k).
 # PATTERN zero writes zeros (write -z), PATTERN discard discards.

@@ -149,3 +149,15 @@ virsh_guest()
     chown libvirt-qemu: "$T/$1"-*.qcow2
     virsh_ define "$T/$1.xml" >/dev/null
 }
+
+# foreign_backup_xml: what another program begins a backup job of web1 with, to be served at
+# T/foreign.sock.
+foreign_backup_xml()
+{
+    cat <<END
+<domainbackup mode='pull'>
+  <server transport='unix' socket='$T/foreign.sock'/>
+  <disks><disk name='vda' type='file'><scratch file='$T/foreign.scratch'/></disk></disks>
+</domainbackup>
+END
+}

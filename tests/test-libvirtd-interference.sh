@@ -83,12 +83,7 @@ runs_on
 
 # ---- they want one of their own: libvirt lets it wait for ours, and then it is theirs ----
 
-cat >"$T/backup.xml" <<END
-<domainbackup mode='pull'>
-  <server transport='unix' socket='$T/foreign.sock'/>
-  <disks><disk name='vda' type='file'><scratch file='$T/foreign.scratch'/></disk></disks>
-</domainbackup>
-END
+foreign_backup_xml >"$T/backup.xml"
 foreign_job_runs()
 {
     virsh_ backup-dumpxml web1 2>/dev/null | grep -q "$T/foreign.sock" &&

@@ -24,12 +24,7 @@ mkdir "$T/small" "$T/roots"
 chmod 700 "$T/roots"
 mount -t tmpfs -o size=6m tmpfs "$T/small"
 cleanup_fn umount -l "$T/small"
-cat >"$T/backup.xml" <<END
-<domainbackup mode='pull'>
-  <server transport='unix' socket='$T/foreign.sock'/>
-  <disks><disk name='vda' type='file'><scratch file='$T/foreign.scratch'/></disk></disks>
-</domainbackup>
-END
+foreign_backup_xml >"$T/backup.xml"
 
 # ---- what provokes each, and prints what the program that wrote the settings said ----
 

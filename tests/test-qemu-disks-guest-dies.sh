@@ -20,7 +20,16 @@ for i in 1 2 3 4; do
         2>"$T/err.$i" &
     readers[i]=$!
 done
-sleep 0.2
+# reads PID: its dd, if it has one now, has read some of it.
+reads()
+{
+    local child
+    child=$(pgrep -P "$1") &&
+        [ "$(awk '$1 == "rchar:" { print $2 }' "/proc/$child/io" 2>/dev/null)" -gt 1048576 ]
+}
+for i in 1 2 3 4; do
+    wait_for 10 reads "${readers[i]}"
+done
 guest_kill web1
 for i in 1 2 3 4; do
     wait_for 10 process_is_gone "${readers[i]}"

@@ -11,9 +11,7 @@ guest_new web1 --disks 2
 mkdir "$T/files" "$T/fs"
 echo "as it was" >"$T/files/letter"
 head -c 8M /dev/urandom >"$T/files/data"
-truncate -s 64M "$T/ext4"
-mkfs.ext4 -q -F -d "$T/files" "$T/ext4"
-qemu-img convert -f raw -O qcow2 "$T/ext4" "$T/web1-vdb.qcow2"
+guest_has_files web1 "$T/files"
 mount_rp
 ready web1
 mon=$MNT/vms/web1/refpoints/mon

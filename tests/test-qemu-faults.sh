@@ -10,4 +10,4 @@ requires python3 qemu-system-x86_64 qemu-img fusermount3 addr2line
 
 REFPOINTFS=$(built refpointfs-fault)
 export REFPOINTFS BUILD_DIR
-python3 "$TESTS/fault.py" --every "${FAULTS_EVERY:-61}"
+python3 -B "$TESTS/fault.py" --every "${FAULTS_EVERY:-61}"

@@ -8,4 +8,4 @@ requires python3 qemu-system-x86_64 qemu-img qemu-io qemu-storage-daemon fusermo
 
 REFPOINTFS=${REFPOINTFS:-$(built refpointfs)}
 export REFPOINTFS BUILD_DIR
-python3 "$TESTS/model.py" --seeds "${MODEL_SEEDS:-1-20}"
+python3 -B "$TESTS/model.py" --seeds "${MODEL_SEEDS:-1-20}"

@@ -21,6 +21,6 @@ for ((i = 1; i <= ${VMS:-3}; i++)); do
     guest_write "web$i" --disk 0 "0x0$((i % 10))" 1M 3M
     guest_write "web$i" --disk 1 "0x1$((i % 10))" 2M 2M
 done
-python3 "$TESTS/soak.py" "$MNT" "$mount_pid" "$T/out" --seconds "${SOAK:-10}" \
+python3 -B "$TESTS/soak.py" "$MNT" "$mount_pid" "$T/out" --seconds "${SOAK:-10}" \
     --readers "${READERS:-30}" ${VERBOSE:+--verbose}
 unmount_rp
