@@ -35,9 +35,9 @@ struct virt {
     atomic_bool connected;
 
     /*
-     * libvirt (9.0) looks a checkpoint up before it waits for the domain's
-     * job to ask QEMU for its sizes: one that is deleted meanwhile is read after it was freed, and
-     * libvirtd dies, or the embedded driver and we with it.
+     * libvirt (9.0) looks a checkpoint up before it waits for the domain's job to ask QEMU for its
+     * sizes: one that is deleted meanwhile is read after it was freed, and libvirtd dies, or the
+     * embedded driver and we with it.
      */
     struct turns sizes;
 };
