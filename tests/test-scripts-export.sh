@@ -66,6 +66,7 @@ for shell in dash "busybox sh"; do
     assert_fails_with "reference point 'mon' exists" $shell "$export_script" web1 "$T/b/sat" --name mon
     for signal in INT TERM; do
         status=0
+        rm -f "$T/said" # what the one before said is no sign of this one
         # A shell in the background would ignore SIGINT.
         python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -70,6 +70,16 @@ static void stop(void)
     server = 0;
 }
 
+/* Returns when all its threads stand still: until then one may answer. */
+static void halt(void)
+{
+    int status;
+
+    kill(server, SIGSTOP);
+    assert_int_equal(waitpid(server, &status, WUNTRACED), server);
+    assert_true(WIFSTOPPED(status));
+}
+
 static struct reader *open_reader(unsigned threads, unsigned timeout_ms)
 {
     const struct reader_params params = {
@@ -191,8 +201,8 @@ static void a_silent_server_times_out(void **state)
 
     (void)state;
     start(words);
-    reader = open_reader(1, 2000); /* for the connection as well */
-    kill(server, SIGSTOP);
+    reader = open_reader(1, 3000); /* for the connection as well */
+    halt();
     prepare(&one, 0);
     assert_true(reader_read(reader, &one.read));
     assert_int_equal(wait_for(&one), ETIMEDOUT);
