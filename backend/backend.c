@@ -23,7 +23,10 @@
 #include "registry.h"
 #include "xml.h"
 
-/* How long rmdir waits for a text to become a job: then its writer is not about to close it. */
+/*
+ * How long rmdir and a cancel wait for a text to become a job: `echo ... > export; rmdir`, where the
+ * kernel tells of the close behind the program's back. After that its writer is not about to close.
+ */
 #define RECEIVED_TIMEOUT_MS 500
 
 struct backend {
@@ -371,10 +374,24 @@ int backend_job_state(struct backend *backend, uint64_t serial, enum job_state *
                : order_get_state(&backend->desk, serial, ret_state, ret_result);
 }
 
+static bool is_receiving(struct backend *backend, uint64_t owner)
+{
+    enum job_state state;
+    int result;
+
+    return order_get_state(&backend->desk, owner, &state, &result) == 0 && state == JOB_RECEIVING;
+}
+
 int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e)
 {
-    if (rp_serial_kind(serial) != KIND_JOB)
+    if (rp_serial_kind(serial) != KIND_JOB) {
+        if (is_receiving(backend, serial)) {
+            registry_wait_received(backend->registry, serial, RECEIVED_TIMEOUT_MS);
+            if (is_receiving(backend, serial))
+                return rp_fail(e, RESULT_IN_USE, "its settings are still being written");
+        }
         serial = job_last_of(backend->queue, serial);
+    }
     return serial ? job_cancel(backend->queue, serial, e) : 0;
 }
 
@@ -394,7 +411,6 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
     enum job_state state;
     int result;
 
-    /* `echo ... > export; rmdir`: the kernel tells of the close behind the program's back. */
     registry_wait_received(backend->registry, refpoint, RECEIVED_TIMEOUT_MS);
     if (order_get_state(&backend->desk, refpoint, &state, &result) == 0 && state != JOB_RECEIVING &&
         !job_state_has_ended(state)) {

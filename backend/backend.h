@@ -398,7 +398,10 @@ int backend_export_template(struct backend *backend, uint64_t owner, FILE *out, 
  */
 int backend_export_may_begin(struct backend *backend, uint64_t owner, struct rp_error *e);
 
-/* A writer has text in hand (+1) or let go of it (-1): state=receiving between. Memory. */
+/*
+ * A writer has text in hand (+1) or let go of it (-1): state=receiving between. Memory. For a text
+ * that became a job backend_export_start() has done the latter.
+ */
 void backend_export_receiving(struct backend *backend, uint64_t owner, int delta);
 
 /*
@@ -414,12 +417,16 @@ void backend_export_refused(struct backend *backend, uint64_t owner, const struc
 
 /*
  * Checks the whole text once more and queues the job; a text without a setting starts nothing and
- * is no error (*ret_job = 0). A failure is remembered as a refusal by itself. Slow.
+ * is no error (*ret_job = 0). A failure is remembered as a refusal by itself. With a job its
+ * writer is no longer receiving, so that a state passes straight from that to the job's. Slow.
  */
 int backend_export_start(struct backend *backend, uint64_t owner, const char *text, size_t length,
                          const struct caller *caller, uint64_t *ret_job, struct rp_error *e);
 
-/* `serial` as for backend_job_info(). Nothing to do when the job has ended. Memory. */
+/*
+ * `serial` as for backend_job_info(). Nothing to do when the job has ended. RESULT_IN_USE while an
+ * owner's text is being received: one that is just being closed is waited for. Slow then.
+ */
 int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e);
 
 #endif

@@ -34,8 +34,6 @@ static void count_receiving(struct slot *slot, void *opaque)
     if (delta < 0 && slot->receiving == 0)
         return;
     slot->receiving += (unsigned)delta;
-    if (delta < 0 && slot->settled > 0)
-        slot->settled--;
 }
 
 static bool is_running(struct order_desk *desk, uint64_t job)
@@ -99,7 +97,7 @@ static int look(struct order_desk *desk, uint64_t owner, struct slot *ret_slot, 
     *ret_job = last_job(desk, owner, ret_slot);
     if (is_running(desk, *ret_job))
         *ret_view = VIEW_JOB;
-    else if (ret_slot->receiving > ret_slot->settled)
+    else if (ret_slot->receiving > 0)
         *ret_view = VIEW_RECEIVING;
     else if (ret_slot->refusal.result && !ret_slot->refused_while_busy &&
              ret_slot->refused_after == *ret_job)

@@ -149,14 +149,6 @@ int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_
     return rc;
 }
 
-/* The text is a job now: what is shown is the job, though its writer has not let go yet. */
-static void settle(struct slot *slot, void *opaque)
-{
-    (void)opaque;
-    if (slot->settled < slot->receiving)
-        slot->settled++;
-}
-
 /* ---- the template ---- */
 
 /* The choices that there really are, joined by spaces. */
@@ -488,13 +480,12 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
     rc = text ? job_submit(desk->queue, &params, ret_job, e) : rp_fail_memory(e);
     free(text);
     /*
-     * Afterwards: were it before, a reader between the two would see the job before this one. A
-     * quick job may have ended by now, hidden by its text from those who were told of its end.
+     * The text is a job now. Afterwards: were it before, a reader between the two would see the job
+     * before this one. A quick job may have ended by now, hidden by its text from those who were
+     * told of its end.
      */
-    if (rc == 0) {
-        registry_change_slot(desk->registry, owner, settle, NULL);
-        desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
-    }
+    if (rc == 0)
+        order_receiving(desk, owner, -1);
     return rc;
 }
 

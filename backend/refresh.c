@@ -300,19 +300,15 @@ void registry_wait_known_locked(struct registry *registry, const struct vm *vm, 
         pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
 }
 
-void registry_wait_received(struct registry *registry, uint64_t serial, unsigned timeout_ms)
+void registry_wait_received(struct registry *registry, uint64_t owner, unsigned timeout_ms)
 {
     int64_t end = registry_now_ms() + timeout_ms;
     struct timespec until = after_ms(timeout_ms);
 
     pthread_mutex_lock(&registry->lock);
-    while (registry_now_ms() < end && !registry->stop) {
-        const struct refpoint *refpoint = registry_find_refpoint_locked(registry, serial);
-
-        if (!refpoint || !refpoint->slot || refpoint->slot->receiving <= refpoint->slot->settled)
-            break;
+    while (registry_now_ms() < end && !registry->stop &&
+           registry_is_receiving_locked(registry, owner))
         pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
-    }
     pthread_mutex_unlock(&registry->lock);
 }
 

@@ -457,6 +457,16 @@ void registry_set_bound(struct registry *registry, uint64_t owner)
     pthread_mutex_unlock(&registry->lock);
 }
 
+bool registry_is_receiving_locked(struct registry *registry, uint64_t owner)
+{
+    struct refpoint *refpoint;
+    struct vm *vm;
+
+    if (!find_owner_locked(registry, owner, &vm, &refpoint))
+        return false;
+    return (refpoint ? refpoint->slot && refpoint->slot->receiving : vm->slot.receiving) > 0;
+}
+
 static int change_slot_locked(struct refpoint *refpoint,
                               void (*change)(struct slot *slot, void *opaque), void *opaque)
 {

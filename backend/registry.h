@@ -86,8 +86,7 @@ struct refpoint_disk_record {
 
 /* What orders leave behind at the reference point or VM they were written to: see order.c. */
 struct slot {
-    unsigned settled;        /* of those, writers whose text became a job: no longer receiving */
-    unsigned receiving;      /* writers with text in hand */
+    unsigned receiving;      /* writers with text in hand that is no job yet */
     bool is_bound;           /* jobs of the services before know that they are its */
     struct rp_error refusal; /* of the newest refused text; result 0 = none */
     uint64_t refused_after;  /* the owner's last job at that time: later ones outdate the refusal */
@@ -285,7 +284,7 @@ int registry_change_slot(struct registry *registry, uint64_t owner,
 void registry_set_bound(struct registry *registry, uint64_t owner);
 
 /* Until nobody has a text for it in hand that is no job yet; at most so long. */
-void registry_wait_received(struct registry *registry, uint64_t refpoint, unsigned timeout_ms);
+void registry_wait_received(struct registry *registry, uint64_t owner, unsigned timeout_ms);
 
 /*
  * Remembers where a point was exported. An export that does not stand, because an increment has no
@@ -378,6 +377,9 @@ int registry_release_vm(struct registry *registry, uint64_t vm, struct rp_error 
 
 void registry_init_tables(struct registry *registry);
 void registry_clear_tables(struct registry *registry); /* at the end, without the lock */
+
+/* Has somebody text for it in hand that is no job yet? */
+bool registry_is_receiving_locked(struct registry *registry, uint64_t owner);
 
 struct vm *registry_find_uuid_locked(struct registry *registry, const char *uuid);
 struct refpoint *registry_find_refpoint_locked(struct registry *registry, uint64_t serial);

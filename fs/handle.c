@@ -455,8 +455,12 @@ static int check(struct handle *handle, bool whole, unsigned *ret_values, struct
 
 static int commit(struct handle *handle, struct rp_error *e)
 {
-    return handle->node.attr->store->commit(&handle->node, handle->text, handle->length,
-                                            &handle->caller, e);
+    int ret = handle->node.attr->store->commit(&handle->node, handle->text, handle->length,
+                                               &handle->caller, e);
+
+    if (ret > 0)
+        handle->is_receiving = false;
+    return ret < 0 ? ret : 0;
 }
 
 static int take_text(struct handle *handle, const struct text_op *op, struct rp_error *e)

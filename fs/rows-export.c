@@ -26,8 +26,9 @@ static int commit_export(const struct node *node, const char *text, size_t lengt
                          const struct caller *caller, struct rp_error *e)
 {
     uint64_t job;
+    int ret = backend_export_start(node->backend, node->serial, text, length, caller, &job, e);
 
-    return backend_export_start(node->backend, node->serial, text, length, caller, &job, e);
+    return ret == 0 && job ? 1 : ret;
 }
 
 static void receiving_export(const struct node *node, int delta)

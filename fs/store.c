@@ -72,7 +72,7 @@ int store_take(const struct node *node, const char *text, size_t length,
         store->receiving(node, 1);
     ret = check_and_commit(node, text, length, caller, e);
     /* Last, so that the state passes straight from receiving to what came of it. */
-    if (store->receiving)
+    if (store->receiving && ret <= 0)
         store->receiving(node, -1);
-    return ret;
+    return ret < 0 ? ret : 0;
 }

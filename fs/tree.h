@@ -53,7 +53,10 @@ struct store {
      */
     int (*check)(const struct node *node, const char *text, size_t length, bool whole,
                  const struct caller *caller, unsigned *ret_values, struct rp_error *e);
-    /* Slow. A failure is remembered where the user can read it by the backend. */
+    /*
+     * 1: it is taken, and the open file counts as having let go of it (see receiving). Slow. A
+     * failure is remembered where the user can read it by the backend.
+     */
     int (*commit)(const struct node *node, const char *text, size_t length,
                   const struct caller *caller, struct rp_error *e);
     /* An open file has text in hand (+1), or let go of it (-1). May be NULL. Memory. */

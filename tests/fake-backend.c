@@ -81,7 +81,6 @@ struct object {
     /* An owner's last job, and what is being said about the next. */
     uint64_t job;
     int receiving;
-    int settled; /* of those: writers whose text became a job, and who have not let go yet */
     struct rp_error refusal, newest_refusal; /* the first goes when a job starts */
 
     /* Of a job. */
@@ -886,7 +885,7 @@ bool backend_refpoint_is_held(struct backend *backend, uint64_t refpoint)
 
 static bool is_receiving(const struct object *object)
 {
-    return object->receiving > object->settled;
+    return object->receiving > 0;
 }
 
 /* What `serial` stands for now: a job to show, or NULL and the state and result without one. */
@@ -1216,6 +1215,20 @@ static int delete_locked(struct backend *backend, struct object *refpoint, struc
     return 0;
 }
 
+/* A text whose close is on its way becomes a job first. The owner, or NULL where it is gone. */
+static struct object *wait_received_locked(struct backend *backend, uint64_t owner)
+{
+    struct object *object = find_locked(backend, owner);
+
+    for (int ms = 0; ms < 500 && object && is_receiving(object); ms++) {
+        pthread_mutex_unlock(&backend->lock);
+        pretend_slow(1);
+        pthread_mutex_lock(&backend->lock);
+        object = find_locked(backend, owner);
+    }
+    return object;
+}
+
 int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct rp_error *e)
 {
     struct object *object;
@@ -1224,16 +1237,7 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
 
     pretend_slow(backend->slow_ms);
     pthread_mutex_lock(&backend->lock);
-    /* A text whose close is on its way becomes a job first. */
-    for (int ms = 0; ms < 500; ms++) {
-        object = find_locked(backend, refpoint);
-        if (!object || !is_receiving(object))
-            break;
-        pthread_mutex_unlock(&backend->lock);
-        pretend_slow(1);
-        pthread_mutex_lock(&backend->lock);
-    }
-    object = find_locked(backend, refpoint);
+    object = wait_received_locked(backend, refpoint);
     if (object)
         vm = object->parent;
     ret = object ? delete_locked(backend, object, e) : no_object(e);
@@ -1408,8 +1412,6 @@ void backend_export_receiving(struct backend *backend, uint64_t owner, int delta
     object = find_locked(backend, owner);
     if (object)
         object->receiving += delta;
-    if (object && delta < 0 && object->settled > 0)
-        object->settled--;
     pthread_mutex_unlock(&backend->lock);
     if (object)
         send(backend, owner, TOPIC_JOB);
@@ -1515,8 +1517,7 @@ static uint64_t start_locked(struct backend *backend, struct object *owner,
     job->directory = copy(settings->export_directory);
     owner->job = job->serial;
     owner->refusal = (struct rp_error)RP_ERROR_INIT;
-    if (owner->settled < owner->receiving)
-        owner->settled++;
+    owner->receiving--;
     /* A reference point of the exported instant; its hold ends with the export, so none begins. */
     if (settings->refpoint)
         add_locked(backend, owner->serial, KIND_REFPOINT, settings->refpoint);
@@ -1574,13 +1575,20 @@ int backend_export_start(struct backend *backend, uint64_t owner, const char *te
 int backend_job_cancel(struct backend *backend, uint64_t serial, struct rp_error *e)
 {
     struct object *object, *job;
+    int ret = 0;
 
     pthread_mutex_lock(&backend->lock);
     object = find_locked(backend, serial);
     job = object && rp_serial_kind(serial) != KIND_JOB ? find_locked(backend, object->job) : object;
-    if (job && is_active(job))
+    if (object && job != object && !(job && is_active(job)) && is_receiving(object)) {
+        object = wait_received_locked(backend, serial);
+        job = object ? find_locked(backend, object->job) : NULL;
+        if (object && is_receiving(object))
+            ret = rp_fail(e, RESULT_IN_USE, "its settings are still being written");
+    }
+    if (ret == 0 && job && is_active(job))
         job->cancel_requested = true;
     pthread_cond_signal(&backend->wake);
     pthread_mutex_unlock(&backend->lock);
-    return object ? 0 : no_object(e);
+    return object ? ret : no_object(e);
 }
