@@ -348,6 +348,7 @@ struct preparation {
     struct registry *registry;
     const struct mark *mark;
     struct kept_hold *kept; /* NULL until then */
+    char id[HOLD_ID_SIZE];  /* "" until then */
 };
 
 static void on_prepared(void *opaque, const struct hold *hold)
@@ -355,6 +356,7 @@ static void on_prepared(void *opaque, const struct hold *hold)
     struct preparation *preparation = opaque;
 
     preparation->kept = registry_keep_new_hold(preparation->registry, preparation->mark, hold);
+    memcpy(preparation->id, hold->id, sizeof preparation->id);
 }
 
 /*
@@ -380,10 +382,34 @@ static void settle_kept(struct registry *registry, const struct mark *mark, stru
     free(kept);
 }
 
+/*
+ * libvirt keeps the checkpoint when what comes after QEMU's transaction fails (the NBD export,
+ * say). A point that nobody was told of would stand in the way of the next try. One that does not
+ * have our try's id in its description is somebody else's, and why we failed.
+ */
+static void remove_remains(struct registry *registry, const struct mark *mark, const char *id)
+{
+    struct xml_checkpoint point = {0};
+    struct hold_words words;
+    struct rp_error ignored;
+    char *xml;
+
+    if (virt_get_checkpoint_xml(registry->virt, mark->uuid, mark->spec->name, VIRT_XML_SHORT, &xml,
+                                &ignored) < 0)
+        return;
+    if (xml_parse_checkpoint(xml, &point, &ignored) == 0) {
+        hold_read_description(point.description, &words);
+        if (strcmp(words.id, id) == 0)
+            virt_delete_checkpoint(registry->virt, mark->uuid, mark->spec->name, false, &ignored);
+    }
+    xml_checkpoint_clear(&point);
+    free(xml);
+}
+
 static int mark_and_hold(struct registry *registry, const struct mark *mark, struct made *made,
                          struct rp_error *e)
 {
-    struct preparation preparation = {registry, mark, NULL};
+    struct preparation preparation = {.registry = registry, .mark = mark};
     struct hold_request request;
     int rc;
 
@@ -392,27 +418,9 @@ static int mark_and_hold(struct registry *registry, const struct mark *mark, str
     request.opaque = &preparation;
     rc = hold_begin(&request, &made->hold, e);
     settle_kept(registry, mark, preparation.kept, rc, e);
+    if (rc < 0 && mark->spec->name && *preparation.id)
+        remove_remains(registry, mark, preparation.id);
     return rc;
-}
-
-/*
- * libvirt keeps the checkpoint when what comes after QEMU's transaction fails (the NBD export,
- * say). A point that nobody was told of would stand in the way of the next try. One that is older
- * than our try is somebody else's, and why we failed.
- */
-static void remove_remains(struct registry *registry, const struct mark *mark, time_t begun)
-{
-    struct xml_checkpoint point = {0};
-    struct rp_error ignored;
-    char *xml;
-
-    if (virt_get_checkpoint_xml(registry->virt, mark->uuid, mark->spec->name, VIRT_XML_SHORT, &xml,
-                                &ignored) < 0)
-        return;
-    if (xml_parse_checkpoint(xml, &point, &ignored) == 0 && point.created > begun)
-        virt_delete_checkpoint(registry->virt, mark->uuid, mark->spec->name, false, &ignored);
-    xml_checkpoint_clear(&point);
-    free(xml);
 }
 
 /* The list may be a second old, and what another program just made is not ours to replace. */
@@ -467,17 +475,6 @@ static void ask_sizes(struct registry *registry, struct mark *mark)
                                    mark->active ? NULL : mark->targets[i].file, &ignored);
 }
 
-static int make_online(struct registry *registry, struct mark *mark, struct made *made,
-                       struct rp_error *e)
-{
-    time_t begun = time(NULL) - 1; /* libvirt counts whole seconds */
-    int rc = mark_and_hold(registry, mark, made, e);
-
-    if (rc < 0 && mark->spec->name)
-        remove_remains(registry, mark, begun);
-    return rc;
-}
-
 static int make(struct registry *registry, struct mark *mark, struct made *made, struct rp_error *e)
 {
     const char *name = mark->spec->name;
@@ -491,7 +488,7 @@ static int make(struct registry *registry, struct mark *mark, struct made *made,
         rc = name ? mark_only(registry, mark, name, e)
                   : rp_fail(e, RESULT_NOT_SUPPORTED, "this driver has no data to export");
     else
-        rc = mark->active ? make_online(registry, mark, made, e)
+        rc = mark->active ? mark_and_hold(registry, mark, made, e)
                           : make_offline(registry, mark, made, e);
     if (rc < 0 || !name)
         return rc;
