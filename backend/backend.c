@@ -24,8 +24,9 @@
 #include "xml.h"
 
 /*
- * How long rmdir and a cancel wait for a text to become a job: `echo ... > export; rmdir`, where the
- * kernel tells of the close behind the program's back. After that its writer is not about to close.
+ * How long rmdir and a cancel wait for a text to become a job: `echo ... > export; rmdir`, where
+ * the kernel tells of the close behind the program's back. After that its writer is not about to
+ * close it.
  */
 #define RECEIVED_TIMEOUT_MS 500
 

@@ -69,7 +69,6 @@ void statedir_close(struct statedir *statedir)
 
 /* ---- reading ---- */
 
-/* -ENOMEM is of the moment; all else is the file's own fault. */
 static int read_file(struct statedir *statedir, const char *file, char **ret_text,
                      size_t *ret_length, struct rp_error *e)
 {
@@ -109,6 +108,12 @@ int statedir_read(struct statedir *statedir, const char *name, char **ret_text, 
 
     snprintf(file, sizeof file, "%s" SUFFIX, name);
     return read_file(statedir, file, ret_text, ret_length, e);
+}
+
+/* The system's fault, and none of the file's. */
+static bool is_of_the_moment(int rc)
+{
+    return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE;
 }
 
 static void set_aside(struct statedir *statedir, const char *file)
@@ -151,7 +156,7 @@ static int take_file(struct statedir *statedir, const char *file, statedir_text 
     rc = read_file(statedir, file, &text, &length, e);
     if (rc == 0)
         rc = take(opaque, name, text, length, e);
-    else if (rc != -ENOMEM)
+    else if (!is_of_the_moment(rc))
         rc = -EINVAL;
     free(text);
     if (rc != -EINVAL)

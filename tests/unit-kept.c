@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -383,6 +384,38 @@ static void the_unreadable_is_set_aside(void **state)
     assert_true(is_there(folder, "jobs/1.ini"));
 }
 
+/* Whatever the number of files that may be open: the start fails, or all is read. */
+static void want_of_descriptors_is_not_a_text_s_fault(void **state)
+{
+    struct folder *folder = *state;
+    struct rlimit before, limit;
+    struct journal *journal;
+    struct rp_error e;
+    unsigned failures = 0;
+    uint64_t last;
+    int first = dup(0), rc;
+
+    close(first);
+    put_job(folder, 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (unsigned more = 0; more < 16; more++) {
+        limit = before;
+        limit.rlim_cur = (rlim_t)first + more;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        rc = journal_open(folder->path, &journal, &e);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_true(is_there(folder, "jobs/1.ini"));
+        if (rc < 0) {
+            assert_non_null(strstr(e.message, "Too many open files"));
+            failures++;
+            continue;
+        }
+        assert_int_equal(take_jobs(journal, &last), 1);
+        journal_close(journal);
+    }
+    assert_true(failures > 0 && failures < 16);
+}
+
 static void what_is_no_file_does_no_harm(void **state)
 {
     struct folder *folder = *state;
@@ -451,6 +484,8 @@ int main(void)
         cmocka_unit_test(what_is_not_known_is_passed_over),
         cmocka_unit_test(a_piece_is_refused_or_less),
         cmocka_unit_test_setup_teardown(the_unreadable_is_set_aside, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(want_of_descriptors_is_not_a_text_s_fault, make_folder,
+                                        remove_folder),
         cmocka_unit_test_setup_teardown(what_is_no_file_does_no_harm, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(numbers_go_on, make_folder, remove_folder),
     };
