@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Makes one call of the product fail: the N-th from now, of all that can. Linked into
- * refpointfs-fault with --wrap for each function below, so that only calls in the product's own
- * objects come here, and the product itself knows nothing of it.
+ * Makes one call of the product fail: the N-th from now, of all that can, or the next one in a
+ * place of the product where none has failed yet. Linked into refpointfs-fault with --wrap for each
+ * function below, so that only calls in the product's own objects come here, and the product itself
+ * knows nothing of it.
  *
  * The file named by FAULT_FILE is shared with the test: see struct fault. Left out are calls whose
  * failure the product has no answer to but to leave something behind (unlink, rmdir, close), and
@@ -33,13 +34,17 @@
 #include <openssl/evp.h>
 #include <zstd.h>
 
+#define NEW_PLACE    (-1)
+#define FAULT_PLACES 4000
+
 /* As tests/fault.py has it. */
 struct fault {
-    _Atomic int64_t countdown; /* 1: the next call fails; 0: none */
+    _Atomic int64_t countdown; /* 1: the next call fails; 0: none; NEW_PLACE */
     _Atomic int64_t calls;     /* so far */
     _Atomic int64_t struck;    /* how many failed so far */
     char what[64];             /* the last that failed */
     _Atomic uint64_t from;     /* and where it was called, relative to the program's beginning */
+    uint64_t places[FAULT_PLACES]; /* where one failed, until the first that is 0 */
 };
 
 static struct fault *fault;
@@ -57,15 +62,39 @@ __attribute__((constructor)) static void begin(void)
     fault = at == MAP_FAILED ? NULL : at;
 }
 
+/* True for one caller, and for one place once; -1 in countdown becomes 0 then. */
+static bool takes_place(uint64_t place)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    size_t i = 0;
+    bool taken = false;
+
+    pthread_mutex_lock(&lock);
+    while (i < FAULT_PLACES && fault->places[i] && fault->places[i] != place)
+        i++;
+    if (i < FAULT_PLACES && !fault->places[i] && atomic_load(&fault->countdown) == NEW_PLACE) {
+        fault->places[i] = place;
+        atomic_store(&fault->countdown, 0);
+        taken = true;
+    }
+    pthread_mutex_unlock(&lock);
+    return taken;
+}
+
 static bool strikes(const char *name, const void *from)
 {
+    uint64_t place = (uintptr_t)from - (uintptr_t)&__executable_start;
+    int64_t countdown;
+
     if (!fault)
         return false;
     atomic_fetch_add(&fault->calls, 1);
-    if (atomic_load(&fault->countdown) <= 0 || atomic_fetch_sub(&fault->countdown, 1) != 1)
+    countdown = atomic_load(&fault->countdown);
+    if (countdown == NEW_PLACE ? !takes_place(place)
+                               : countdown <= 0 || atomic_fetch_sub(&fault->countdown, 1) != 1)
         return false;
     snprintf(fault->what, sizeof fault->what, "%s", name);
-    fault->from = (uintptr_t)from - (uintptr_t)&__executable_start;
+    fault->from = place;
     atomic_fetch_add(&fault->struck, 1);
     return true;
 }

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Makes each call of the service that can fail, fail once, and looks at what becomes of it.
 
-    fault.py [--every N] [--first N] [--scenario NAME] [--verbose]
+    fault.py [--every N] [--first N] [--places] [--scenario NAME] [--verbose]
 
 Plays a scenario on a real QEMU with refpointfs-fault (fault.c), again and again, with one call later
 failing each time, until a whole scenario has gone by without a failure. --every plays only every
-N-th. Whatever fails: the service lives and answers, what failed says a documented result and a
+N-th. --places makes each place in the product that calls fail once, however often it is passed.
+Whatever fails: the service lives and answers, what failed says a documented result and a
 sentence, what succeeded is right, nothing is left behind, and the same works again at once.
 
 REFPOINTFS names the binary, BUILD_DIR the folder with the cache of libvirt's probes.
@@ -28,6 +29,8 @@ from model import VM, Disk, Failure, Machine, State, end_in_order, records, run,
 RESULTS = [0, *range(32768, 32779)]
 SCENARIOS = ["main", "vm", "off"]
 LAYOUT = struct.Struct("<qqq64sQ")
+SIZE = 65536
+NEW_PLACE = -1
 MIB = 1 << 20
 
 
@@ -37,9 +40,9 @@ class Fault:
     def __init__(self, path):
         self.path = path
         with open(path, "wb") as file:
-            file.truncate(4096)
+            file.truncate(SIZE)
         self.file = open(path, "r+b")
-        self.map = mmap.mmap(self.file.fileno(), 4096)
+        self.map = mmap.mmap(self.file.fileno(), SIZE)
 
     def read(self):
         return LAYOUT.unpack_from(self.map)
@@ -296,17 +299,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--places", action="store_true")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     strikes = findings = 0
     for name in arguments.scenario or SCENARIOS:
         play = Play(os.environ["REFPOINTFS"], arguments.verbose)
-        countdown = arguments.first
+        countdown, every = arguments.first, arguments.every
+        if arguments.places:
+            countdown, every = NEW_PLACE, 0
+        played = strikes
         try:
             play.begin(name != "off")
             while play.strike(getattr(play, f"play_{name}"), countdown):
-                countdown += arguments.every
+                countdown += every
                 strikes += 1
             play.end()
         except (Failure, OSError) as error:
@@ -315,7 +322,8 @@ def main():
         finally:
             play.clear()
         findings += play.findings
-        print(f"{name}: {countdown} calls, every {arguments.every}th made to fail", flush=True)
+        what = "each place" if arguments.places else f"every {every}th of {countdown} calls"
+        print(f"{name}: {what} made to fail, {strikes - played} strikes", flush=True)
     print(f"{strikes} strikes, {findings} findings")
     sys.exit(1 if findings or strikes == 0 else 0)
 
