@@ -26,16 +26,6 @@ static void put_refusal(struct slot *slot, void *opaque)
     clock_gettime(CLOCK_REALTIME, &slot->refused);
 }
 
-static void count_receiving(struct slot *slot, void *opaque)
-{
-    int delta = *(int *)opaque;
-
-    /* Without memory there was nowhere to count one that began. */
-    if (delta < 0 && slot->receiving == 0)
-        return;
-    slot->receiving += (unsigned)delta;
-}
-
 static bool is_running(struct order_desk *desk, uint64_t job)
 {
     enum job_state state;
@@ -80,7 +70,7 @@ void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_erro
 
 void order_receiving(struct order_desk *desk, uint64_t owner, int delta)
 {
-    registry_change_slot(desk->registry, owner, count_receiving, &delta);
+    registry_receiving(desk->registry, owner, delta);
     desk->events.changed(desk->events.opaque, owner, TOPIC_JOB);
 }
 

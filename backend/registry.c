@@ -440,8 +440,10 @@ int registry_get_slot(struct registry *registry, uint64_t owner, struct slot *re
         *ret_slot = vm->slot;
     else if (found)
         *ret_slot = refpoint->slot ? *refpoint->slot : (struct slot){0};
-    if (found && refpoint)
+    if (found && refpoint) {
         ret_slot->is_bound = refpoint->is_bound;
+        ret_slot->receiving = refpoint->receiving;
+    }
     pthread_mutex_unlock(&registry->lock);
     return found ? 0 : -ENOENT;
 }
@@ -464,7 +466,23 @@ bool registry_is_receiving_locked(struct registry *registry, uint64_t owner)
 
     if (!find_owner_locked(registry, owner, &vm, &refpoint))
         return false;
-    return (refpoint ? refpoint->slot && refpoint->slot->receiving : vm->slot.receiving) > 0;
+    return (refpoint ? refpoint->receiving : vm->slot.receiving) > 0;
+}
+
+void registry_receiving(struct registry *registry, uint64_t owner, int delta)
+{
+    struct refpoint *refpoint;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    if (find_owner_locked(registry, owner, &vm, &refpoint)) {
+        if (refpoint)
+            refpoint->receiving = (uint16_t)(refpoint->receiving + delta);
+        else
+            vm->slot.receiving += (unsigned)delta;
+        pthread_cond_broadcast(&registry->fresh);
+    }
+    pthread_mutex_unlock(&registry->lock);
 }
 
 static int change_slot_locked(struct refpoint *refpoint,
@@ -475,10 +493,6 @@ static int change_slot_locked(struct refpoint *refpoint,
     if (!refpoint->slot)
         return -ENOMEM;
     change(refpoint->slot, opaque);
-    if (refpoint->slot->receiving == 0 && refpoint->slot->refusal.result == 0) {
-        free(refpoint->slot);
-        refpoint->slot = NULL;
-    }
     return 0;
 }
 
@@ -496,7 +510,6 @@ int registry_change_slot(struct registry *registry, uint64_t owner,
             rc = change_slot_locked(refpoint, change, opaque);
         else
             change(&vm->slot, opaque);
-        pthread_cond_broadcast(&registry->fresh);
     }
     pthread_mutex_unlock(&registry->lock);
     return rc;

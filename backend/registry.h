@@ -103,8 +103,9 @@ struct refpoint {
     time_t created;
     int64_t sizes_ms; /* monotonic time of the sizes; 0 = never */
     struct refpoint_disk_record *disks;
-    struct slot *slot; /* NULL: nothing to remember */
-    bool is_bound;     /* for slot->is_bound, which is not worth a slot */
+    struct slot *slot;  /* NULL: nothing to remember */
+    bool is_bound;      /* for slot->is_bound, which is not worth a slot */
+    uint16_t receiving; /* for slot->receiving, which may not fail for want of one */
     unsigned ndisks;
     unsigned listed; /* the list of the VM's points that it last stood in */
     int consistency_level;
@@ -282,6 +283,9 @@ int registry_change_slot(struct registry *registry, uint64_t owner,
 
 /* The jobs of the services before know that they are this owner's. */
 void registry_set_bound(struct registry *registry, uint64_t owner);
+
+/* A writer has text for it in hand (+1), or let go of it (-1), or the text is a job now (-1). */
+void registry_receiving(struct registry *registry, uint64_t owner, int delta);
 
 /* Until nobody has a text for it in hand that is no job yet; at most so long. */
 void registry_wait_received(struct registry *registry, uint64_t owner, unsigned timeout_ms);
