@@ -401,10 +401,20 @@ kill_rp()
     mount_pid=
 }
 
+# What each thread of the service does, or waits for.
+mount_threads()
+{
+    local task
+    for task in /proc/"$mount_pid"/task/*; do
+        echo "thread ${task##*/} $(cat "$task/comm"): $(cat "$task/wchan") $(cat "$task/syscall")"
+    done 2>/dev/null
+}
+
 # Ends what unmount_rp did not, the hard way: for tests that fail half-way.
 mount_end()
 {
     [ -n "$mount_pid" ] || return 0
+    mount_threads >&2
     fusermount3 -u -z "$MNT" 2>/dev/null
     kill -KILL "$mount_pid" 2>/dev/null
     wait_for 10 process_is_gone "$mount_pid"
