@@ -219,14 +219,16 @@ static int describe_disk(const struct mark *mark, struct hold_disk *disk,
         rc = qcow2_file_read(target->file, &facts, e);
     if (rc == 0 && choose_base(mark, &facts, disk) < 0)
         rc = rp_fail_memory(e);
-    point = mark->spec->point ? qcow2_file_find_bitmap(&facts, mark->spec->point) : NULL;
-    *ret_disk = (struct offline_disk){
-        .file = target->file,
-        .format = target->format,
-        .export_name = disk->export_name,
-        .bitmaps = {*disk->base ? disk->bitmap : NULL,
-                    point && !point->in_use ? mark->spec->point : NULL},
-    };
+    if (rc == 0) {
+        point = mark->spec->point ? qcow2_file_find_bitmap(&facts, mark->spec->point) : NULL;
+        *ret_disk = (struct offline_disk){
+            .file = target->file,
+            .format = target->format,
+            .export_name = disk->export_name,
+            .bitmaps = {*disk->base ? disk->bitmap : NULL,
+                        point && !point->in_use ? mark->spec->point : NULL},
+        };
+    }
     qcow2_file_clear(&facts);
     return rc;
 }
@@ -266,42 +268,59 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
 
 /* ---- removing ---- */
 
-/* The images of the disks that the point covers, copied. */
-static size_t copy_files(struct registry *registry, struct vm *vm, uint64_t serial,
-                         char ***ret_files)
+static void free_files(char **files, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(files[i]);
+    free(files);
+}
+
+/* The images of the disks that the point covers, copied: all of them, or none and -ENOMEM. */
+static int copy_files(struct registry *registry, struct vm *vm, uint64_t serial, char ***ret_files,
+                      size_t *ret_count)
 {
     const struct refpoint *refpoint;
     char **files = NULL;
     size_t count = 0;
+    bool lacks_memory = false;
 
     pthread_mutex_lock(&registry->lock);
     refpoint = table_find(&vm->refpoints, serial);
-    if (refpoint)
+    if (refpoint) {
         files = calloc(refpoint->ndisks + 1, sizeof *files);
-    for (size_t i = 0; files && i < refpoint->ndisks; i++) {
+        lacks_memory = !files;
+    }
+    for (size_t i = 0; files && !lacks_memory && i < refpoint->ndisks; i++) {
         const struct vm_disk *disk = registry_find_disk(vm, refpoint->disks[i].target);
 
-        if (refpoint->disks[i].covered && disk && (files[count] = strdup(disk->source)))
-            count++;
+        if (!refpoint->disks[i].covered || !disk)
+            continue;
+        files[count] = strdup(disk->source);
+        lacks_memory = !files[count];
+        count += !lacks_memory;
     }
     pthread_mutex_unlock(&registry->lock);
+    if (lacks_memory) {
+        free_files(files, count);
+        return -ENOMEM;
+    }
     *ret_files = files;
-    return count;
+    *ret_count = count;
+    return 0;
 }
 
 int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,
                         const char *name, struct rp_error *e)
 {
     char **files;
-    size_t count = copy_files(registry, vm, refpoint, &files);
-    int rc = 0;
+    size_t count;
+    int rc = copy_files(registry, vm, refpoint, &files, &count);
 
+    if (rc < 0)
+        return rp_fail_memory(e);
     /* Bitmaps first: what is left by a failure half-way is a point that can be removed again. */
-    for (size_t i = 0; i < count; i++) {
-        if (rc == 0)
-            rc = offline_remove_bitmap(files[i], name, e);
-        free(files[i]);
-    }
-    free(files);
+    for (size_t i = 0; i < count && rc == 0; i++)
+        rc = offline_remove_bitmap(files[i], name, e);
+    free_files(files, count);
     return rc == 0 ? virt_delete_checkpoint(registry->virt, vm->uuid, name, true, e) : rc;
 }

@@ -15,6 +15,7 @@ REFPOINTFS names the binary, BUILD_DIR the folder with the cache of libvirt's pr
 
 import argparse
 import errno
+import json
 import mmap
 import os
 import shutil
@@ -73,12 +74,14 @@ class Play:
             self.disks.append(Disk(target, path, "qcow2", 65536, State(8 * MIB)))
         self.machine = Machine(self.disks, self.folder)
         self.vm = self.machine.vm
+        self.is_off = False
         self.number = 0
         self.messages = []
         self.findings = 0
 
     def begin(self, with_vm):
         os.environ["FAULT_FILE"] = self.fault.path
+        self.is_off = not with_vm
         self.machine.define()
         for disk in self.disks:
             self.machine.qemu_io(disk, "write -P 0xaa 1M 1M")
@@ -228,6 +231,8 @@ class Play:
             raise Failure(f"the service ended with {self.machine.service.returncode}: "
                           f"{self.machine.messages()}")
         self.clear_points()
+        if self.is_off and self.bitmaps():
+            raise Failure(f"bitmaps without a point: {self.bitmaps()}")
         wait_for("the VM is free to be marked", self.can_mark, 10)
         if not self.export("refpoints/again/"):
             raise Failure(f"no export afterwards: {self.messages}")
@@ -249,6 +254,14 @@ class Play:
             return True
         except OSError:
             return False
+
+    def bitmaps(self):
+        """Of a VM that is off: those in its images."""
+        found = []
+        for disk in self.disks:
+            info = json.loads(run("qemu-img", "info", "-U", "--output=json", disk.path))
+            found += info["format-specific"]["data"].get("bitmaps", [])
+        return found
 
     def leftovers(self):
         return [f"{path}/{name}" for where in ("run", "scratch")
