@@ -53,9 +53,26 @@ mkdir "$points/base"
 moments=$((1000 - $(moments_left)))
 arm 0
 [ "$moments" -ge 6 ] || fail "the shim sees $moments calls"
+arm 1000
 ! mkdir "$points/theirs" 2>/dev/null || fail "the name of another's bitmap is taken"
+refused=$((1000 - $(moments_left)))
+arm 0
+[ "$refused" -ge 1 ] || fail "the shim sees no call of a refusal"
 bitmaps_are base theirs || fail "a refusal removed another's bitmap"
 [ -z "$(ls "$T/state/marks")" ] || fail "noted still: $(ls "$T/state/marks")"
+
+# A service that is killed while it is about to refuse does not leave it to the next to remove them.
+for ((moment = 1; moment <= refused; moment++)); do
+    arm "$moment"
+    ! mkdir "$points/theirs" 2>/dev/null || fail "the name of another's bitmap is taken"
+    kill_rp
+    arm 0
+    mount_with_shim
+    wait_for 10 test -d "$points/base"
+    mkdir "$points/mon"
+    bitmaps_are base mon theirs || fail "moment $moment of a refusal: another's bitmap is gone"
+    rmdir "$points/mon"
+done
 
 for ((moment = 1; moment <= moments; moment++)); do
     arm "$moment"
