@@ -10,8 +10,9 @@ one. Makes the reference points by mkdir, and then measures, interleaved, severa
   find      entries a second of find(1) at several sizes, and against libfuse's passthrough_ll on a
             copy of the tree in a tmpfs at the smaller ones: for each name that is new to it
             passthrough_ll goes through a list of all that it knows
-  read      open + read + close of job/status by 1, 4 and 16 readers, against libfuse's hello_ll and
-            sysfs; also stat, and pread of a file that stays open
+  read      open + read + close of job/status, and of checkpoint.xml, which never changes, by 1, 4
+            and 16 readers, against libfuse's hello_ll and sysfs; also stat, and pread of a file
+            that stays open
   list      `ls` of one VM's reference points, against `virsh checkpoint-list`
   calm      calls to libvirt a second while a thousand readers read
 
@@ -295,7 +296,8 @@ def measure_reads(bench, service):
     hello = mount_peer((compile_peer(EXAMPLES / "hello_ll.c", bench.folder / "hello_ll"),),
                        bench.folder / "hello", bench.stack) / "hello"
     point = service.vm(0) / "refpoints" / "p000"
-    files = {"ours": point / "job" / "status", "hello_ll": hello, "sysfs": SYSFS_FILE}
+    files = {"ours": point / "job" / "status", "unchanging": point / "checkpoint.xml",
+             "hello_ll": hello, "sysfs": SYSFS_FILE}
     time.sleep(1.5)  # what is still is kept
     print("\nread: times a second (median), ratio to each peer (median of the rounds, range)")
     for what in ("open", "stat", "pread"):
@@ -306,7 +308,8 @@ def measure_reads(bench, service):
             print(f"  {what:5} {readers:3} readers: " +
                   ", ".join(f"{name} {rates[name]:8.0f}" for name in files) +
                   f"; to hello_ll {spread(rounds, 'ours', 'hello_ll')}"
-                  f", to sysfs {spread(rounds, 'ours', 'sysfs')}")
+                  f", to sysfs {spread(rounds, 'ours', 'sysfs')}"
+                  f", of the unchanging {spread(rounds, 'unchanging', 'sysfs')}")
 
 
 def measure_list(bench, service):
