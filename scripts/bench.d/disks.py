@@ -5,7 +5,8 @@ Sets up a VM with a qcow2 disk of 20 GiB on a libvirtd and has refpointfs hold i
 then serve the same NBD export of the same instant: refpointfs as disks/vda.img, nbdfuse as a file
 of its own. Several rounds, interleaved; before each run what the kernel has cached of the file is
 dropped (what QEMU reads stays in the page cache). Only parts of the disk with data are read: holes
-cost refpointfs nothing.
+cost refpointfs nothing. A third row reads the NBD export with no file between: what a file that
+costs nothing would take.
 
 Workloads:
   s   sequential: read(2) of 1 MiB, front to back, 1 GiB
@@ -40,31 +41,45 @@ class Contender:
 
 OURS = Contender("refpointfs")
 NBDFUSE = Contender("nbdfuse")
-CONTENDERS = (OURS, NBDFUSE)
+BARE = Contender("fio's NBD client, no file")
+CONTENDERS = (OURS, NBDFUSE, BARE)
+
+# Requests that the bare client has under way where one reader reads ahead.
+BARE_DEPTH = 4
 
 
 # ---- workloads ----
 
+def is_bare(path):
+    return str(path).startswith("nbd")
+
+
 def drop_cache(path):
+    if is_bare(path):
+        return
     with open(path, "rb", buffering=0) as image:
         os.posix_fadvise(image.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def run_fio(path, number, settings, jobs):
     """Seconds of each job, as each ran. `settings` are for all, `jobs` a dictionary each."""
-    command = ["fio", "--output-format=json", "--ioengine=psync", f"--filename={path}",
-               "--readonly", f"--randseed={number}", *settings]
+    command = ["fio", "--output-format=json", "--readonly", f"--randseed={number}", *settings]
+    if is_bare(path):
+        command += ["--ioengine=nbd", f"--uri={path}"]
+    else:
+        command += ["--ioengine=psync", f"--filename={path}"]
     for i, job in enumerate(jobs):
         command += [f"--name=job{i}", *(f"--{key}={value}" for key, value in job.items())]
-    answer = json.loads(call(*command))
+    said = call(*command)
+    answer = json.loads(said[said.index("{"):])  # its NBD client has a word to say first
     if any(job["error"] for job in answer["jobs"]):
         raise Failure(f"fio cannot read {path}")
     return [job["read"]["runtime"] / 1000 for job in answer["jobs"]]
 
 
 def read_sequential(path, bench, number):
-    jobs = [{"offset": offset, "size": bench.sequential_bytes // STRETCHES, "stonewall": 1}
-            for offset, _ in bench.stretches]
+    jobs = [{"offset": offset, "size": bench.sequential_bytes // STRETCHES, "stonewall": 1,
+             "iodepth": BARE_DEPTH if is_bare(path) else 1} for offset, _ in bench.stretches]
     return sum(run_fio(path, number, ["--rw=read", "--bs=1M"], jobs))
 
 
@@ -128,11 +143,12 @@ class Bench:
         sockets = list((folder / "run").glob("*/hold.sock"))
         self.files[NBDFUSE], process = begin_nbdfuse(folder / "nbdfuse", sockets[0], stack)
         self.pids[NBDFUSE] = process.pid
+        self.files[BARE] = f"nbd+unix:///vda?socket={sockets[0]}"
         self.check()
 
     def check(self):
         """What reads fast must also read right."""
-        for contender in CONTENDERS:
+        for contender in (OURS, NBDFUSE):
             for offset, length in self.stretches:
                 pieces = []
                 for path in (self.files[NBDFUSE], self.files[contender]):
@@ -143,14 +159,18 @@ class Bench:
                     raise Failure(f"{contender.title} reads other bytes")
 
     def run_one(self, letter, contender, number):
-        path, pid = self.files[contender], self.pids[contender]
+        path, pid = self.files[contender], self.pids.get(contender)
         drop_cache(path)
-        measure.reset_peak(pid)
-        cpu_s, qemu_cpu_s = measure.cpu_seconds(pid), measure.cpu_seconds(self.guest.pid)
+        if pid:
+            measure.reset_peak(pid)
+        cpu_s = measure.cpu_seconds(pid) if pid else None
+        qemu_cpu_s = measure.cpu_seconds(self.guest.pid)
         wall_s = LETTERS[letter][1](path, self, number)
         self.samples.setdefault((letter, contender), []).append(measure.Sample(
-            letter, contender.title, number, wall_s, measure.cpu_seconds(pid) - cpu_s,
-            measure.cpu_seconds(self.guest.pid) - qemu_cpu_s, measure.memory_kib(pid, "VmHWM")))
+            letter, contender.title, number, wall_s,
+            measure.cpu_seconds(pid) - cpu_s if pid else None,
+            measure.cpu_seconds(self.guest.pid) - qemu_cpu_s,
+            measure.memory_kib(pid, "VmHWM") if pid else None))
 
     def run(self):
         for number in range(1, self.options.rounds + 1):
