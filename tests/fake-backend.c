@@ -393,19 +393,26 @@ static size_t tick_locked(struct backend *backend, struct event *events, bool *r
     return n;
 }
 
-/* Reads whose time has come, or whose disk has gone, off the list. */
-static struct disk_read *take_reads_locked(struct backend *backend)
+/*
+ * Reads whose time has come, or whose disk has gone or is being closed, off the list. Their disk
+ * may be closed before they are answered: all they keep of it is an owner, or none when it has
+ * gone.
+ */
+static struct disk_read *take_reads_locked(struct backend *backend, const struct disk *closed)
 {
     struct disk_read **link = &backend->reads, *due = NULL;
 
     while (*link) {
         struct disk_read *read = *link;
         const struct disk *disk = read->owner;
+        bool gone = disk == closed || !find_locked(backend, disk->serial);
 
-        if (now_ms() < *(long long *)read->buffer && find_locked(backend, disk->serial)) {
+        if (!gone && now_ms() < *(long long *)read->buffer) {
             link = &read->next;
             continue;
         }
+        if (gone)
+            read->owner = NULL;
         *link = read->next;
         read->next = due;
         due = read;
@@ -438,23 +445,21 @@ static void fill(const struct disk_read *read)
     }
 }
 
-static void answer_read(struct backend *backend, struct disk_read *read)
+static void answer_read(struct disk_read *read)
 {
-    const struct disk *disk = read->owner;
-    struct child object;
-    bool gone = backend_stat(backend, disk->serial, &object) < 0;
+    bool gone = !read->owner;
 
     if (!gone)
         fill(read);
     read->done(read, gone ? ENODEV : 0);
 }
 
-static void answer_reads(struct backend *backend, struct disk_read *reads)
+static void answer_reads(struct disk_read *reads)
 {
     while (reads) {
         struct disk_read *read = reads;
         reads = read->next;
-        answer_read(backend, read);
+        answer_read(read);
     }
 }
 
@@ -467,10 +472,10 @@ static void *run_clock(void *opaque)
     pthread_mutex_lock(&backend->lock);
     while (!backend->closing) {
         size_t n = tick_locked(backend, events, &busy);
-        struct disk_read *reads = take_reads_locked(backend);
+        struct disk_read *reads = take_reads_locked(backend, NULL);
         if (n > 0 || reads) {
             pthread_mutex_unlock(&backend->lock);
-            answer_reads(backend, reads);
+            answer_reads(reads);
             send_all(backend, events, n);
             pthread_mutex_lock(&backend->lock);
         }
@@ -1316,7 +1321,14 @@ int backend_disk_open(struct backend *backend, uint64_t serial, bool data, struc
 
 void backend_disk_close(struct disk *disk, bool data)
 {
+    struct backend *backend = disk->backend;
+    struct disk_read *reads;
+
     (void)data;
+    pthread_mutex_lock(&backend->lock);
+    reads = take_reads_locked(backend, disk);
+    pthread_mutex_unlock(&backend->lock);
+    answer_reads(reads);
     free(disk);
 }
 
@@ -1328,10 +1340,13 @@ int backend_disk_look(struct disk *disk, struct disk_info *ret_info)
 void backend_disk_read(struct disk *disk, struct disk_read *read)
 {
     struct backend *backend = disk->backend;
+    struct child object;
 
     read->owner = disk;
     if (backend->read_ms == 0 || read->offset >= MIB || read->length < sizeof(long long)) {
-        answer_read(backend, read);
+        if (backend_stat(backend, disk->serial, &object) < 0)
+            read->owner = NULL;
+        answer_read(read);
         return;
     }
     /* The time stands where the data will. */

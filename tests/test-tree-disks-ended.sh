@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Open images keep nobody from ending the hold: reads then fail with "No such device", those under
 # way at once, and nothing hangs, neither rmdir nor the end of the mount.
+# shellcheck source=tests/tree.sh
 . "$(dirname "$0")/tree.sh"
 mount_fake read_ms=60000
 held=$MNT/vms/vm1/refpoints/held
@@ -49,8 +50,7 @@ dd if="$held/disks/vda.img" bs=4096 count=1 status=none >"$T/out" 2>"$T/err" &
 reader=$!
 wait_for 5 is_reading $reader
 kill -TERM "$mount_pid"
-wait_for 10 process_is_gone "$mount_pid"
+rp_ends
 wait $reader && fail "the read succeeded"
 exec {image}<&- {map}<&- {again}<&- {last}<&-
-mount_pid=
 fusermount3 -u "$MNT" 2>/dev/null || ! mountpoint -q "$MNT"
