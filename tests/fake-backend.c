@@ -1384,7 +1384,7 @@ int backend_disk_print_map(struct disk *disk, uint64_t offset, char *buffer, siz
         return -ENODEV;
     length = offset < length ? length - offset : 0;
     length = length < size ? length : size;
-    memcpy(buffer, DISK_MAP + (length ? offset : 0), length);
+    memcpy(buffer, &DISK_MAP[length ? offset : 0], length);
     *ret_length = length;
     return 0;
 }
