@@ -91,6 +91,19 @@ ROOT=$T/root     # root of the embedded driver
 cleanup_fn folder_remove
 mkdir "$MNT" "$ROOT"
 
+# What ThreadSanitizer finds stands in files of their own: of a service that was killed or that left
+# the terminal, neither status nor output would tell.
+export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}log_path=$T/tsan
+
+races_none()
+{
+    [ -n "$(compgen -G "$T/tsan.*")" ] || return 0
+    cat "$T"/tsan.* >&2
+    sed -n 's/^SUMMARY: \(ThreadSanitizer\)/FAILED (\1)/p' "$T"/tsan.* | sort -u >&2
+    return 1
+}
+cleanup_fn races_none
+
 # ---- waiting and comparing ----
 
 # wait_for SECONDS COMMAND ARG...: until the command succeeds; fails the test when it never does.
