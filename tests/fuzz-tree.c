@@ -33,6 +33,7 @@ struct fuse_req {
     struct handle_slot *slot; /* the open file it is about, or that is to become open */
     fuse_interrupt_func_t interrupted;
     void *interrupted_data;
+    bool is_being_interrupted;
     struct fuse_req *next; /* in the list of all */
 };
 
@@ -161,9 +162,15 @@ void *fuse_req_userdata(fuse_req_t req)
     return the_mount;
 }
 
+/*
+ * Like libfuse's it waits for an interrupt that is being delivered: what that is about may be freed
+ * afterwards.
+ */
 void fuse_req_interrupt_func(fuse_req_t req, fuse_interrupt_func_t function, void *data)
 {
     pthread_mutex_lock(&lock);
+    while (req->is_being_interrupted)
+        pthread_cond_wait(&answered, &lock);
     req->interrupted = function;
     req->interrupted_data = data;
     pthread_mutex_unlock(&lock);
@@ -371,10 +378,16 @@ static void interrupt_one(struct input *in)
             found = req;
             function = req->interrupted;
             req->interrupted = NULL;
+            req->is_being_interrupted = true;
         }
     pthread_mutex_unlock(&lock);
-    if (found)
-        function(found, found->interrupted_data);
+    if (!found)
+        return;
+    function(found, found->interrupted_data);
+    pthread_mutex_lock(&lock);
+    found->is_being_interrupted = false;
+    pthread_cond_broadcast(&answered);
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- the operations ---- */
