@@ -11,6 +11,7 @@ costs nothing would take.
 Workloads:
   s   sequential: read(2) of 1 MiB, front to back, 1 GiB
   r   random: pread(2) of 4 KiB, 16 readers with the file open once each, 48,000 in all
+  h   the same in holes, of which refpointfs asks the server nothing: what FUSE takes by itself
 """
 
 import json
@@ -83,17 +84,24 @@ def read_sequential(path, bench, number):
     return sum(run_fio(path, number, ["--rw=read", "--bs=1M"], jobs))
 
 
-def read_random(path, bench, number):
+def read_random(path, bench, number, shift=0):
     # The same places for all contenders, others in each round.
-    jobs = [{"offset": offset, "size": length, "io_size": bench.pieces // READERS * PIECE_BYTES}
+    jobs = [{"offset": offset + shift, "size": length,
+             "io_size": bench.pieces // READERS * PIECE_BYTES}
             for offset, length in bench.stretches * (READERS // STRETCHES)]
     return max(run_fio(path, number, ["--rw=randread", f"--bs={PIECE_BYTES}", "--norandommap"],
                        jobs))
 
 
+def read_holes(path, bench, number):
+    # Behind each stretch of data is a hole as long.
+    return read_random(path, bench, number, bench.stretches[0][1])
+
+
 LETTERS = {
     "s": ("sequential, 1 MiB", read_sequential),
     "r": (f"random, 4 KiB, {READERS} readers", read_random),
+    "h": ("the same in holes", read_holes),
 }
 
 
