@@ -18,8 +18,12 @@
 #include "replace.h"
 #include "spool-ops.h"
 
-/* The kernel's own limit of reads ahead, 12, would be the limit of reads of a disk, too. */
-#define BACKGROUND_MAX 64
+/*
+ * What the kernel sends for nobody who waits: reads ahead, and releases. Its own limit of 12 would
+ * be that of reads of a disk, too; and below the number of readers who open and close, their
+ * releases fall behind, and the files stay open here.
+ */
+#define BACKGROUND_MAX 1024
 
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {

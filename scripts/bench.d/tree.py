@@ -346,7 +346,8 @@ def measure_calm(bench, service):
     reads = float(call(bench.folder / "reader", "open", POLLERS, 10 * bench.args.seconds, *paths))
     seconds = time.monotonic() - began
     print(f"\ncalm: {POLLERS} readers of {len(set(paths))} files: {reads:.0f} reads a second, "
-          f"{(service.info('rpcs') - before) / seconds:.0f} calls to libvirt a second")
+          f"{(service.info('rpcs') - before) / seconds:.0f} calls to libvirt a second, memory at most "
+          f"{measure.memory_kib(service.process.pid, 'VmHWM') / 1024:.1f} MiB")
 
 
 class Bench:
