@@ -285,9 +285,10 @@ static struct offline *new_offline(const char *socket_path, const struct offline
     if (asprintf(&offline->pid_file, "%s.pid", socket_path) < 0)
         offline->pid_file = NULL;
     offline->socket_path = strdup(socket_path);
-    for (size_t i = 0; offline->files && i < ndisks; i++)
-        if ((offline->files[i] = strdup(disks[i].file)))
-            offline->nfiles++;
+    /* No further than to the first that fails: the count is of those from the beginning. */
+    while (offline->files && offline->nfiles < ndisks &&
+           (offline->files[offline->nfiles] = strdup(disks[offline->nfiles].file)))
+        offline->nfiles++;
     if (!offline->marks || !offline->pid_file || !offline->socket_path ||
         offline->nfiles < ndisks) {
         offline_stop(offline);
