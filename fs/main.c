@@ -246,12 +246,12 @@ static int serve(struct fuse_session *session, struct mount *mount, const struct
         log_use_syslog();
     log_message(LOG_DEBUG, "serving %s", options->mountpoint);
     ret = loop(session, options);
+    signal(SIGALRM, SIG_IGN);
 
     ops_stop(mount);
     fuse_session_unmount(session);
     ops_drain(mount);
     backend_close(backend);
-    /* A positive number is the signal that ended it: an orderly end. */
     return ret < 0 ? rp_fail_errno(e, -ret, "the mount broke") : 0;
 }
 
@@ -271,11 +271,42 @@ static int mount_session(struct fuse_session *session, const struct options *opt
     return 0;
 }
 
+/* ---- signals ---- */
+
+static const int end_signals[] = {SIGHUP, SIGINT, SIGTERM, SIGALRM};
+
+static struct fuse_session *signalled; /* for on_signal() */
+
+/*
+ * libfuse's loop looks whether it should end, and then waits for a signal: one that came between
+ * the two would wake nobody. So one comes again, each second until the loop has ended.
+ */
+static void on_signal(int number)
+{
+    (void)number;
+    fuse_session_exit(signalled);
+    alarm(1);
+}
+
+/* What whoever started it ignores stays ignored: nohup. */
+static int take_signals(struct fuse_session *session)
+{
+    const struct sigaction ours = {.sa_handler = on_signal};
+    struct sigaction old;
+
+    signalled = session;
+    for (size_t i = 0; i < sizeof end_signals / sizeof *end_signals; i++)
+        if (sigaction(end_signals[i], NULL, &old) < 0 ||
+            (old.sa_handler != SIG_IGN && sigaction(end_signals[i], &ours, NULL) < 0))
+            return -errno;
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
 static void ignore_signals(void)
 {
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGTERM, SIG_IGN);
+    for (size_t i = 0; i < sizeof end_signals / sizeof *end_signals; i++)
+        signal(end_signals[i], SIG_IGN);
 }
 
 static int mount_and_serve(struct options *options, struct mount *mount, int ready,
@@ -292,16 +323,15 @@ static int mount_and_serve(struct options *options, struct mount *mount, int rea
         return rp_fail(e, RESULT_INVALID_PARAMETER, "%s; refpointfs --help lists the options",
                        *why ? why : "the options cannot be used");
     ops_set_session(mount, session);
-    if (fuse_set_signal_handlers(session) < 0)
-        ret = rp_fail(e, RESULT_FAILED, "cannot set signal handlers");
+    ret = take_signals(session);
+    if (ret < 0)
+        rp_fail_errno(e, -ret, "cannot take signals");
     else
         ret = mount_session(session, options, e);
-    if (ret == 0) {
+    if (ret == 0)
         ret = serve(session, mount, options, ready, e);
-        /* All is closed: one more signal must not make a failure of an orderly end. */
-        ignore_signals();
-    }
-    fuse_remove_signal_handlers(session);
+    /* All is closed: one more signal must not make a failure of an orderly end. */
+    ignore_signals();
     fuse_session_destroy(session);
     return ret;
 }

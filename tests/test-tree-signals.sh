@@ -12,3 +12,9 @@ for signal in TERM HUP; do
     ! mountpoint -q "$MNT" || fail "still mounted after $signal"
     wait $waiter || true
 done
+
+# Also when the signal comes while the service is about to wait for one.
+shim=$(built liblate-wait-shim.so)
+LD_PRELOAD=$shim ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0 mount_fake
+kill -TERM "$mount_pid"
+rp_ends "after TERM at the worst moment"
