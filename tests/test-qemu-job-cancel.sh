@@ -14,6 +14,25 @@ guest_write web1 --disk 1 0xaa 8M 8M
 mkdir "$mon" "$T/there"
 echo keep >"$T/there/notes"
 
+# cancel_early OWNER: at once after the text was closed it means the job that is about to begin, and
+# while the text is open there is none to cancel.
+cancel_early()
+{
+    local round
+    for round in 1 2 3; do
+        settings "$1" "ExportDirectory=$T/early" Bandwidth=1M
+        echo 1 >"$1/job/cancel"
+        export_ends 32768 "$1"
+        assert_shows state terminated "$1/job/status"
+    done
+    exec 5>"$1/export"
+    echo "ExportDirectory=$T/early" >&5
+    assert_fails_with "Device or resource busy" tee "$1/job/cancel" <<<1
+    assert_shows state receiving "$1/job/status"
+    exec 5>&-
+    cat "$1/job/wait" >/dev/null
+}
+
 for folder in made there; do
     settings "$mon" "ExportDirectory=$T/$folder" Bandwidth=1M
     wait_for 10 shows state running "$mon/job/status"
@@ -34,4 +53,10 @@ assert_reads 0xaa 8M 8M "$T/made/vdb.qcow2"
 # Nothing to cancel is no error, and changes nothing.
 echo 1 >"$mon/job/cancel"
 assert_shows state completed "$mon/job/status"
+
+rm -r "$T/made"
+cancel_early "$MNT/vms/web1"
+mkdir "$MNT/vms/web1/refpoints/tue"
+rm -r "$T/early"
+cancel_early "$MNT/vms/web1/refpoints/tue"
 unmount_rp

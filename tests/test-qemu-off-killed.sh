@@ -43,6 +43,17 @@ bitmaps_are()
     done
 }
 
+# killed_at MOMENT NAME: the mark is, and the next service runs.
+killed_at()
+{
+    arm "$1"
+    ! mkdir "$points/$2" 2>/dev/null || fail "mkdir $2 succeeded in spite of moment $1"
+    kill_rp
+    arm 0
+    mount_with_shim
+    wait_for 10 test -d "$points/base"
+}
+
 # One of somebody else's, with the name of a point that is refused for it.
 for disk in vda vdb; do
     qemu-img bitmap --add "$T/web1-$disk.qcow2" theirs
@@ -63,24 +74,14 @@ bitmaps_are base theirs || fail "a refusal removed another's bitmap"
 
 # A service that is killed while it is about to refuse does not leave it to the next to remove them.
 for ((moment = 1; moment <= refused; moment++)); do
-    arm "$moment"
-    ! mkdir "$points/theirs" 2>/dev/null || fail "the name of another's bitmap is taken"
-    kill_rp
-    arm 0
-    mount_with_shim
-    wait_for 10 test -d "$points/base"
+    killed_at "$moment" theirs
     mkdir "$points/mon"
     bitmaps_are base mon theirs || fail "moment $moment of a refusal: another's bitmap is gone"
     rmdir "$points/mon"
 done
 
 for ((moment = 1; moment <= moments; moment++)); do
-    arm "$moment"
-    ! mkdir "$points/mon" 2>/dev/null || fail "it lived through moment $moment"
-    kill_rp
-    arm 0
-    mount_with_shim
-    wait_for 10 test -d "$points/base"
+    killed_at "$moment" mon
     if [ -d "$points/mon" ]; then
         bitmaps_are base mon theirs || fail "moment $moment: a point without its bitmaps"
         rmdir "$points/mon"
