@@ -30,7 +30,7 @@ enum { EXIT_USAGE = 2 };
 
 /*
  * Threads come and go with jobs, and what was freed stays with the arena of the thread that had it:
- * with glibc's eight for each core the service grew for hours to several times of what it used.
+ * with glibc's eight for each core the service grew to several times of what it used.
  */
 #define MEMORY_ARENAS 2
 
