@@ -23,7 +23,7 @@ cancel_early()
         settings "$1" "ExportDirectory=$T/early" Bandwidth=1M
         echo 1 >"$1/job/cancel"
         export_ends 32768 "$1"
-        assert_shows state terminated "$1/job/status"
+        assert_equal terminated "$(cat "$1/job/state")" "state in round $round"
     done
     exec 5>"$1/export"
     echo "ExportDirectory=$T/early" >&5
