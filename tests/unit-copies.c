@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "../backend/copies.h"
+#include "../backend/ring.h"
 
 #define MIB(n) ((uint64_t)(n) << 20)
 
@@ -261,7 +262,54 @@ static void a_limit_holds_for_the_sum(void **state)
     close_disks(&run, 3);
 }
 
+static unsigned starts_to_fail;
+
+typedef void *thread_function(void *opaque);
+
+int __real_ring_start(pthread_t *ret_thread, thread_function *run, void *opaque,
+                      struct rp_error *e);
+int __wrap_ring_start(pthread_t *ret_thread, thread_function *run, void *opaque,
+                      struct rp_error *e);
+
+int __wrap_ring_start(pthread_t *ret_thread, thread_function *run, void *opaque, struct rp_error *e)
+{
+    if (starts_to_fail == 0)
+        return __real_ring_start(ret_thread, run, opaque, e);
+    starts_to_fail--;
+    return rp_fail(e, RESULT_OUT_OF_MEMORY, "cannot start a thread");
+}
+
+/* The second thread only makes it faster. */
+static void one_thread_will_do(void **state)
+{
+    struct run run = {.compressed = false};
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        prepare(&run, i, "--filter=delay pattern 4M delay-read=100ms");
+    starts_to_fail = 1;
+    if (copy(&run, 3) < 0)
+        fail_msg("%s", run.error.message);
+    assert_int_equal(run.nthreads, 1);
+    for (unsigned i = 0; i < 3; i++)
+        assert_copied(&run, i, 4);
+    close_disks(&run, 3);
+}
+
 /* ---- what must fail, and how ---- */
+
+/* Without the first of its own threads no copy can be. */
+static void a_copy_needs_its_threads(void **state)
+{
+    struct run run = {.compressed = false};
+
+    (void)state;
+    prepare(&run, 0, "pattern 1M");
+    starts_to_fail = 1;
+    assert_true(copy(&run, 1) < 0);
+    assert_string_equal(run.error.message, "disk 'vda': cannot start a thread");
+    close_disks(&run, 1);
+}
 
 /* The other's server would take an hour. */
 static void a_failure_ends_the_others(void **state)
@@ -311,10 +359,9 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(five_disks_two_at_a_time),
-        cmocka_unit_test(a_limit_holds_for_the_sum),
-        cmocka_unit_test(a_failure_ends_the_others),
-        cmocka_unit_test(a_cancel_ends_all),
+        cmocka_unit_test(five_disks_two_at_a_time),  cmocka_unit_test(a_limit_holds_for_the_sum),
+        cmocka_unit_test(one_thread_will_do),        cmocka_unit_test(a_copy_needs_its_threads),
+        cmocka_unit_test(a_failure_ends_the_others), cmocka_unit_test(a_cancel_ends_all),
     };
 
     if (system("command -v nbdkit qemu-img >/dev/null") != 0)
