@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -34,7 +35,8 @@ _Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once
  * compresses holds one besides. */
 #define BLOCKS 8u
 
-/* Of each of several compressed copies: while one hesitates, the CPUs are with the other. */
+/* Of each of several copies: while one hesitates, the CPUs are with the others, whose blocks are
+ * more likely still in their caches. */
 #define BLOCKS_AT_ONCE 4u
 
 /* Measured: shorter reads cost more per byte; longer ones wait longer for their first. */
@@ -47,10 +49,11 @@ _Static_assert(RING_CLUSTERS_MAX == TARGET_PLACE_MAX, "a block is placed at once
 /*
  * One read of this size, thrown away, before a copy of at least that much: the server allocates
  * a buffer per request, and until glibc's malloc has seen a large one freed, it maps and unmaps
- * each: page faults that took a third of the time. Costs some milliseconds.
+ * each, and what is free at the heap's end beyond twice that size: page faults that took a third of
+ * the time, and half of the server's CPU. All that is in flight must fit. Costs two milliseconds.
  */
-#define WARM_UP_BYTES      (8u << 20)
-#define WARM_UP_FROM_BYTES (UINT64_C(256) << 20)
+#define WARM_UP_BYTES      (4u << 20)
+#define WARM_UP_FROM_BYTES (UINT64_C(16) << 20)
 
 /* One thread a CPU compresses; what more of them would be waiting for is the source. */
 #define PRESSES_MAX 8u
@@ -103,6 +106,9 @@ struct copy {
     int rc; /* of a read that failed, which `error` describes */
     struct rp_error error;
 };
+
+/* Copies under way in this process, whose jobs know nothing of each other. */
+static atomic_uint under_way;
 
 static uint64_t now_ns(void)
 {
@@ -475,25 +481,25 @@ unsigned copy_at_once_max(const struct copy_params *p)
     return has_memory && !p->bandwidth_bytes ? COPY_AT_ONCE_MAX : 1;
 }
 
-/* All copies together stay below 64 MiB: blocks, and up to 4 MiB of tables in each press. */
-static struct ring_params choose_ring(const struct copy_params *p)
+/* The copies of an export together stay below 64 MiB: blocks, and up to 4 MiB of tables in each
+ * press. */
+static struct ring_params choose_ring(const struct copy_params *p, bool alone)
 {
-    struct ring_params ring = {BLOCK_BYTES, BLOCKS, {[RING_WRITER] = 1}};
-    bool alone = p->at_once <= 1;
+    struct ring_params ring = {BLOCK_BYTES, alone ? BLOCKS : BLOCKS_AT_ONCE, {[RING_WRITER] = 1}};
 
     if (p->layout->compressed) {
         ring.threads[RING_PRESS] = (unsigned)min_size(count_cpus(), PRESSES_MAX);
-        ring.blocks = (alone ? BLOCKS : BLOCKS_AT_ONCE) + ring.threads[RING_PRESS];
+        ring.blocks += ring.threads[RING_PRESS];
     } else {
         ring.threads[RING_HASHER] = p->checksum;
     }
     return ring;
 }
 
-static int copy_start(struct copy *c, struct rp_error *e)
+static int copy_start(struct copy *c, bool alone, struct rp_error *e)
 {
     const struct copy_params *p = c->params;
-    const struct ring_params ring = choose_ring(p);
+    const struct ring_params ring = choose_ring(p, alone);
     int rc = ring_new(&ring, &c->ring, e);
 
     if (rc == 0)
@@ -540,8 +546,8 @@ static void copy_stop(struct copy *c)
 
 static int copy_all(struct copy *c, struct rp_error *e)
 {
-    bool finished = false;
-    int rc = copy_start(c, e);
+    bool finished = false, alone = atomic_fetch_add(&under_way, 1) == 0 && c->params->at_once <= 1;
+    int rc = copy_start(c, alone, e);
 
     while (rc == 0 && !finished)
         rc = step(c, &finished, e);
@@ -550,6 +556,7 @@ static int copy_all(struct copy *c, struct rp_error *e)
         rc = ring_error(c->ring, e);
     }
     copy_stop(c);
+    atomic_fetch_sub(&under_way, 1);
     return rc;
 }
 

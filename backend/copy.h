@@ -42,7 +42,7 @@ struct copy_params {
     int compression_level;    /* of zstd, for a compressed layout; 0 = COMPRESS_LEVEL_DEFAULT */
     bool checksum;            /* compute the SHA-256 of the whole file */
     uint64_t bandwidth_bytes; /* bytes per second read from the source; 0 = no limit */
-    unsigned at_once;         /* copies that run at the same time; 0 = 1: they share the memory */
+    unsigned at_once;         /* copies of the export that run at the same time; 0 = 1 */
     bool is_warm;      /* the server did large reads before: it needs no more to begin well */
     unsigned stall_ms; /* no byte read or written for this long: RESULT_TIMEOUT */
     /* `progress` is called now and then with the plan's data bytes that are written so far, and
@@ -66,6 +66,8 @@ struct copy_stats {
  * in flight in the source: reads that an error left under way get a second to end; then the source
  * is dropped (source.h).
  * On failure the file's contents are undefined and *ret_stats untouched.
+ *
+ * Takes less memory when the process has other copies under way, of this export or another.
  *
  * A time with nothing to wait for (the bandwidth limit) is no stall. A write that the file system
  * never answers ends in RESULT_TIMEOUT only when it ends at all: the thread in it cannot be left
