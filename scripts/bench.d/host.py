@@ -161,12 +161,24 @@ class Virsh:
         return answer
 
 
+# Where QEMU's user may not open /dev/kvm, libvirt probes QEMU anew whenever it meets a VM, half a
+# minute each time; so the daemons get one of their own that everybody may open.
+OPEN_KVM = """
+    [ ! -c /dev/kvm ] || [ -e "$1" ] || mknod -m 666 "$1" c 10 232
+    [ ! -c "$1" ] || mount --bind "$1" /dev/kvm
+    shift
+    exec "$@"
+"""
+
+
 def start_daemons(folder, stack):
     """For machines where libvirtd is installed but no service manager runs it."""
     print("no libvirtd answers: starting one for the time being", file=sys.stderr)
     for daemon in ("virtlogd", "libvirtd"):
         pid_file = folder / f"{daemon}.pid"
-        started = subprocess.run([daemon, "-d", "-p", pid_file], stderr=subprocess.PIPE, text=True)
+        command = ["unshare", "-m", "--propagation", "private", "sh", "-c", OPEN_KVM, "sh",
+                   folder / "kvm", daemon, "-d", "-p", pid_file]
+        started = subprocess.run(command, stderr=subprocess.PIPE, text=True)
         if started.returncode == 0:
             wait_until(10, f"{daemon} runs", lambda: pid_file.exists() and pid_file.read_text())
             at_end(stack, daemon, end_process, int(pid_file.read_text()))
@@ -180,7 +192,7 @@ def connect(uri, folder, stack):
     if subprocess.run(test, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
         if os.geteuid() != 0 or uri != "qemu:///system":
             raise Failure(f"no libvirt answers at {uri}; give another with --connect")
-        require_programs("virtlogd", "libvirtd")
+        require_programs("virtlogd", "libvirtd", "unshare")
         start_daemons(folder, stack)
         wait_until(60, "libvirtd answers", lambda: subprocess.run(
             test, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0)

@@ -9,7 +9,6 @@ compared with its VM's disk, and its checksums are verified.
 """
 
 import os
-import select
 import shutil
 import statistics
 import tempfile
@@ -33,7 +32,7 @@ KINDS = {"SHA-256": {}, "Checksum=none": {"Checksum": "none"}}
 def add_arguments(parser):
     parser.add_argument("--vms", type=int, default=32)
     parser.add_argument("--jobs", type=int, default=4, help="that run at once (%(default)s)")
-    parser.add_argument("--data", type=int, default=128, metavar="MIB",
+    parser.add_argument("--data", type=int, default=256, metavar="MIB",
                         help="of each VM (%(default)s)")
     parser.add_argument("--alone", type=int, default=2048, metavar="MIB",
                         help="of the VM that is exported alone (%(default)s)")
@@ -67,40 +66,16 @@ class Machine:
             call("sh", "-c", f"cd '{export}' && sha256sum --quiet -c SHA256SUMS")
 
 
-class Watch:
-    """When each job began to run and when it ended, as job/state tells who polls it."""
+class Times:
+    """When each export's job began to run and when it ended: as its folder was made, and its
+    manifest last. Nothing is asked while the jobs run."""
 
-    def __init__(self, machines):
-        self.poll = select.poll()
-        self.files = {}
-        self.began, self.ended = {}, {}
-        for machine in machines:
-            fd = os.open(machine.point / "job" / "state", os.O_RDONLY)
-            self.files[fd] = machine
-            self.poll.register(fd, select.POLLPRI)
-
-    def look(self, fd, now):
-        machine = self.files[fd]
-        state = os.pread(fd, 64, 0).decode().strip()
-        if state in ("starting", "running", "completed") and machine not in self.began:
-            self.began[machine] = now
-        if state in ("completed", "terminated", "killed", "exception"):
-            self.ended[machine] = now
-            self.poll.unregister(fd)
-
-    def wait(self):
-        for fd in self.files:
-            self.look(fd, time.monotonic())
-        while len(self.ended) < len(self.files):
-            ready = self.poll.poll(600_000)
-            if not ready:
-                raise Failure("no job made a step for ten minutes")
-            # One time for all: a job that ended made room for one that began.
-            now = time.monotonic()
-            for fd, _ in ready:
-                self.look(fd, now)
-        for fd in self.files:
-            os.close(fd)
+    def __init__(self, out, machines):
+        folders = [out / machine.name for machine in machines]
+        births = call("stat", "-c", "%.9W", *folders).split()
+        self.began = dict(zip(machines, map(float, births)))
+        self.ended = {machine: (folder / "export.ini").stat().st_mtime
+                      for machine, folder in zip(machines, folders)}
 
 
 class Bench:
@@ -120,7 +95,7 @@ class Bench:
         self.pid = self.mount.process.pid
         self.mounted_kib = measure.memory_kib(self.pid, "VmRSS")
         self.samples = {kind: [] for kind in KINDS}
-        self.watches = []
+        self.times = []
 
     def settings(self, machine, kind):
         return {"ExportDirectory": self.out / machine.name, **KINDS[kind]}
@@ -155,17 +130,17 @@ class Bench:
     def run_many(self, kind, is_checked):
         """Bytes a second of all together, the peak of memory, and the jobs' times."""
         self.prepare(self.many)
-        watch = Watch(self.many)
         began = time.monotonic()
         for machine in self.many:
             settings = self.settings(machine, kind)
             (machine.point / "export").write_text(
                 "".join(f"{key}={value}\n" for key, value in settings.items()))
-        watch.wait()
-        seconds = max(watch.ended.values()) - began
+        for machine in self.many:
+            (machine.point / "job" / "wait").read_text()
+        seconds = time.monotonic() - began
+        self.times.append(Times(self.out, self.many))
         peak_kib = measure.memory_kib(self.pid, "VmHWM")
         self.finish(self.many, is_checked)
-        self.watches.append(watch)
         return sum(machine.data_bytes for machine in self.many) / seconds, peak_kib
 
     def run(self):
@@ -192,13 +167,13 @@ class Bench:
 
     def report_order(self):
         moved, at_once, longest = [], [], []
-        for watch in self.watches:
-            order = sorted(self.many, key=lambda machine: watch.began[machine])
+        for times in self.times:
+            order = sorted(self.many, key=lambda machine: times.began[machine])
             moved.append(max(abs(order.index(machine) - place)
                              for place, machine in enumerate(self.many)))
-            at_once.append(max(sum(watch.began[other] <= watch.began[machine] < watch.ended[other]
+            at_once.append(max(sum(times.began[other] <= times.began[machine] < times.ended[other]
                                    for other in self.many) for machine in self.many))
-            lasted = [watch.ended[machine] - watch.began[machine] for machine in self.many]
+            lasted = [times.ended[machine] - times.began[machine] for machine in self.many]
             longest.append(max(lasted) / statistics.median(lasted))
         print(f"fair: jobs began at most {max(moved)} places from where they were asked for, at "
               f"most {max(at_once)} ran at once, the longest took {max(longest):.1f} times as long "
