@@ -4,6 +4,8 @@
 A contender is a function(bench, round, title) that returns a Sample; it is measured from outside.
 """
 
+import hashlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -13,13 +15,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import measure
-from host import Failure, call, wait_until
+from host import MIB, Failure, call, wait_until
 from workloads import DELTA_BYTES, TextAndNoise, random_data, write_file
 
 BASE = "base"
 
 # How often virsh is asked whether a push job has ended: each look costs it and libvirtd 1 ms.
 JOB_POLL_S = 0.01
+
+# As large as what our writer writes at once.
+PIECE_ALONE_BYTES = 2 * MIB
 
 # How long the guest's writing is watched when nobody exports.
 ALONE_S = 2
@@ -254,6 +259,36 @@ def run_zstd(bench, number, contender):
                        ("zstd", "-q", "-1", "-T0", "-f", "-o", "/dev/null", "{raw}"))
 
 
+def repeat_alone(bench, number, contender, step, finish):
+    """What nobody gets below: one step of an export, on data that is there already."""
+    piece = mmap.mmap(-1, PIECE_ALONE_BYTES)  # aligned as direct writes want it
+    piece.write(os.urandom(PIECE_ALONE_BYTES))
+    os.sync()
+    qemu_cpu_s, cpu_s = measure.cpu_seconds(bench.guest.pid), time.process_time()
+    began = time.monotonic()
+    for offset in range(0, bench.options.data_bytes, PIECE_ALONE_BYTES):
+        step(piece, offset)
+    finish()
+    wall_s, used = time.monotonic() - began, (time.process_time() - cpu_s, None)
+    return sample(bench, contender, number, wall_s, used, qemu_cpu_s)
+
+
+def run_disk_alone(bench, number, contender):
+    bench.out.mkdir()
+    fd = os.open(bench.out / "vda", os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
+    try:
+        return repeat_alone(bench, number, contender, lambda piece, at: os.pwrite(fd, piece, at),
+                            lambda: os.fsync(fd))
+    finally:
+        os.close(fd)
+
+
+def run_sha256_alone(bench, number, contender):
+    digest = hashlib.sha256()
+    return repeat_alone(bench, number, contender, lambda piece, _: digest.update(piece),
+                        digest.digest)
+
+
 def run_alone(bench, number, contender):
     """Nobody exports."""
     qemu_cpu_s, writes = measure.cpu_seconds(bench.guest.pid), GuestWrites(bench)
@@ -290,6 +325,9 @@ CONTENDERS = (
     Contender("nbdcopy to null:", nbd("nbdcopy", "{uri}", "null:"), "abgh", "-", "nbdcopy"),
     Contender("nbdcopy to raw",
               nbd("nbdcopy", "--destination-is-zero", "{uri}", "{file}"), "abh", "no", "nbdcopy"),
+    Contender("nbdcopy --flush to raw",
+              nbd("nbdcopy", "--flush", "--destination-is-zero", "{uri}", "{file}"), "abh", "yes",
+              "nbdcopy"),
     Contender("nbdcopy into [ qemu-nbd -f qcow2 ]",
               nbd("nbdcopy", "--destination-is-zero", "--", "{uri}", "[", "qemu-nbd", "-f", "qcow2",
                   "{file}", "]",
@@ -298,6 +336,9 @@ CONTENDERS = (
     Contender("nbdcopy of 100 MiB alone, to raw", run_delta_alone, "cd", "no", "nbdcopy"),
     Contender("qemu-img convert",
               nbd("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "{uri}", "{file}"), "abh"),
+    Contender("qemu-img convert, then sync",
+              nbd("sh", "-c", "qemu-img convert -f raw -O qcow2 '{uri}' '{file}' && "
+                  "sync '{file}'"), "abh", "yes"),
     Contender("qemu-img convert -m 16 -W -t none",
               nbd("qemu-img", "convert", "-m", "16", "-W", "-t", "none", "-f", "raw", "-O", "qcow2",
                   "{uri}", "{file}"), "abh"),
@@ -311,5 +352,7 @@ CONTENDERS = (
     # A reflink copies nothing.
     Contender("cp of the qcow2 file",
               program("cp", "--reflink=never", "{image}", "{out}/vda.qcow2"), "abh"),
+    Contender("the disk alone: as much written to it", run_disk_alone, "a", "yes"),
+    Contender("SHA-256 alone, of as much", run_sha256_alone, "a", "-"),
     Contender("the guest alone", run_alone, "g", "-"),
 )
