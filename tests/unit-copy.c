@@ -680,6 +680,27 @@ static void memory_file_systems_are_written_too(void **state)
                 shm_folder);
 }
 
+static void assert_warm_ups(unsigned wanted, const char *size, uint64_t bandwidth_bytes)
+{
+    struct job job = {.bandwidth_bytes = bandwidth_bytes};
+
+    start_server("nbdkit -f -U %s --filter=log pattern %s logfile=%s/requests", socket_path, size,
+                 folder);
+    assert_exported(&job);
+    stop_server();
+    run_command("cd %s && test $(grep -c 'Read .*count=0x400000' requests) = %u && rm requests",
+                folder, wanted);
+}
+
+/* By one long read, where the copy is long enough to gain by it, and is not told to be slow. */
+static void servers_are_warmed_up(void **state)
+{
+    (void)state;
+    assert_warm_ups(1, "16M", 0);
+    assert_warm_ups(0, "15M", 0);
+    assert_warm_ups(0, "16M", MIB(1000));
+}
+
 /* ---- what must fail, and how ---- */
 
 static void assert_fails(struct job *job, int result, const char *words)
@@ -987,6 +1008,7 @@ int main(void)
         cmocka_unit_test_teardown(plain_servers_are_copied_whole, end_test),
         cmocka_unit_test_teardown(a_refused_direct_write_is_buffered, end_test),
         cmocka_unit_test_teardown(memory_file_systems_are_written_too, end_test),
+        cmocka_unit_test_teardown(servers_are_warmed_up, end_test),
         cmocka_unit_test_teardown(what_cannot_be_opened, end_test),
         cmocka_unit_test_teardown(a_read_error_names_its_offset, end_test),
         cmocka_unit_test_teardown(now_and_then_a_read_error, end_test),
