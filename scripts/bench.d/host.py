@@ -65,6 +65,18 @@ def wait_until(seconds, what, condition):
 TOP = Path(__file__).resolve().parent.parent.parent
 
 
+def add_program(parser):
+    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
+                        default=TOP / "build" / "fs" / "refpointfs",
+                        help="default: build/fs/refpointfs")
+
+
+def require_program(args):
+    """A file to run, not a folder, which access(2) would let pass."""
+    if not args.refpointfs.is_file() or not os.access(args.refpointfs, os.X_OK):
+        raise Failure(f"{args.refpointfs} is no program: build it, or name it with --refpointfs")
+
+
 def add_place(parser):
     """Where to measure, and what."""
     default_uri = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
@@ -72,14 +84,11 @@ def add_place(parser):
                         help="where images and exports go for the time being (%(default)s)")
     parser.add_argument("--connect", metavar="URI", default=default_uri,
                         help="the libvirt to use (%(default)s)")
-    parser.add_argument("--refpointfs", metavar="PROGRAM", type=Path,
-                        default=TOP / "build" / "fs" / "refpointfs",
-                        help="default: build/fs/refpointfs")
+    add_program(parser)
 
 
 def require_place(args):
-    if not os.access(args.refpointfs, os.X_OK):
-        raise Failure(f"{args.refpointfs} is not there: build it, or name it with --refpointfs")
+    require_program(args)
     if not args.dir.is_dir():
         raise Failure(f"{args.dir} is no folder")
 

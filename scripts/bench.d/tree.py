@@ -34,7 +34,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import measure
-from host import TOP, Failure, Virsh, add_ask, ask, at_end, call, require_programs, wait_until
+from host import (TOP, Failure, Virsh, add_ask, add_program, ask, at_end, call, require_program,
+                  require_programs, wait_until)
 
 EXAMPLES = Path("/usr/share/doc/libfuse3-dev/examples")
 SYSFS_FILE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -66,8 +67,7 @@ DOMAIN_XML = """<domain type='test'><name>{name}</name><uuid>{uuid}</uuid>
 
 
 def add_arguments(parser):
-    parser.add_argument("--binary", type=Path, help="refpointfs to measure (default: build/fs)",
-                        default=TOP / "build" / "fs" / "refpointfs")
+    add_program(parser)
     parser.add_argument("--vms", type=int, default=1000)
     parser.add_argument("--points", type=int, default=100, help="of each VM")
     parser.add_argument("--rounds", type=int, default=5)
@@ -371,6 +371,7 @@ def print_memory(service, empty_kib, points):
 def run(args, stack):
     require_programs("libvirtd", "virsh", "find", "cc", "pkg-config", "fusermount3", "unshare",
                      "setpriv")
+    require_program(args)
     if os.geteuid() != 0:
         raise Failure("only root can mount a tmpfs and make the kernel forget names")
     if not EXAMPLES.is_dir():
@@ -385,7 +386,8 @@ def run(args, stack):
     call("cc", "-O2", TOP / "scripts" / "bench.d" / "reader.c", "-o", folder / "reader")
     definition = folder / "node.xml"
     definition.write_text(node_xml(args.vms))
-    service = Service(args.binary, bench.daemon.uri(definition), folder / "rp", args.vms, stack)
+    service = Service(args.refpointfs.resolve(), bench.daemon.uri(definition), folder / "rp",
+                      args.vms, stack)
     print(f"start: {args.vms} VMs; mounted after {service.mounted_s:.2f} s, all VMs listed after "
           f"{service.listed_s:.2f} s, all known after {service.filled_s:.2f} s")
     empty_kib = service.rss_kib()
