@@ -105,7 +105,7 @@ jobs_and_holds_agree()
 
 no_job_runs()
 {
-    ! cat "$MNT"/jobs/*/state 2>/dev/null | grep -qE 'new|starting|running'
+    ! grep -qsE 'new|starting|running' "$MNT"/jobs/*/state
 }
 
 made_or_refused()
