@@ -5,8 +5,8 @@
  * Memory does not grow with the number of disks.
  *
  * NOTES ON THE THREAD MODEL. copies_run() is called by the export's worker, which copies too;
- * beside it runs, where there is more than one disk, one thread more, which is gone on return. A
- * disk's source, target and file belong to the one that copies it.
+ * beside it runs, where there is more than one disk and it can be started, one thread more, which
+ * is gone on return. A disk's source, target and file belong to the one that copies it.
  */
 #ifndef REFPOINTFS_COPIES_H
 #define REFPOINTFS_COPIES_H
