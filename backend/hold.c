@@ -205,32 +205,44 @@ static char *explain_no_base(const struct hold_request *request, const char *tar
     return text;
 }
 
+/* Gives each disk that has no base yet this one, where it may. */
+static int consider_point(const struct hold_request *request, const char *name, struct hold *hold)
+{
+    struct xml_checkpoint point;
+    struct rp_error e;
+    char *xml;
+    int asked =
+        virt_get_checkpoint_xml(request->virt, request->uuid, name, VIRT_XML_SIZES, &xml, &e);
+    int rc = 0;
+
+    if (asked == 0) {
+        asked = xml_parse_checkpoint(xml, &point, &e);
+        free(xml);
+    }
+    for (size_t i = 0; i < hold->ndisks && rc == 0; i++) {
+        struct hold_disk *disk = &hold->disks[i];
+
+        if (*disk->base || !is_marked(request, disk->target))
+            continue;
+        if (asked == 0)
+            rc = consider_base(disk, &point);
+        else if (!*disk->why_full)
+            rc = put(&disk->why_full, e.message);
+    }
+    if (asked == 0)
+        xml_checkpoint_clear(&point);
+    return rc;
+}
+
 /*
  * Newest first, until every disk has its base. A candidate that cannot be asked (deleted
  * meanwhile, libvirt in trouble with it) is passed over: a larger delta is better than none.
  */
 static int choose_bases(const struct hold_request *request, struct hold *hold, struct rp_error *e)
 {
-    struct rp_error ignored;
-
-    for (size_t i = 0; i < request->nbases && !all_have_bases(hold); i++) {
-        struct xml_checkpoint point;
-        char *xml;
-        int rc = 0;
-
-        if (virt_get_checkpoint_xml(request->virt, request->uuid, request->bases[i], VIRT_XML_SIZES,
-                                    &xml, &ignored) < 0)
-            continue;
-        if (xml_parse_checkpoint(xml, &point, &ignored) == 0) {
-            for (size_t d = 0; d < hold->ndisks && rc == 0; d++)
-                if (!*hold->disks[d].base && is_marked(request, hold->disks[d].target))
-                    rc = consider_base(&hold->disks[d], &point);
-            xml_checkpoint_clear(&point);
-        }
-        free(xml);
-        if (rc < 0)
+    for (size_t i = 0; i < request->nbases && !all_have_bases(hold); i++)
+        if (consider_point(request, request->bases[i], hold) < 0)
             return rp_fail_memory(e);
-    }
     for (size_t d = 0; d < hold->ndisks && request->nbases > 0; d++) {
         struct hold_disk *disk = &hold->disks[d];
 

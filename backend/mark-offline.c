@@ -176,22 +176,22 @@ void mark_offline_undo(struct registry *registry, const struct mark *mark)
 /* ---- serving ---- */
 
 /* The newest of the bases whose bitmap is in the image and whole. */
-static int choose_base(const struct mark *mark, const struct qcow2_facts *facts,
+static int choose_base(const struct mark *mark, const struct qcow2_chain *chain,
                        struct hold_disk *disk)
 {
     const char *why = "no older reference point covers it";
 
     for (size_t i = 0; i < mark->nbases; i++) {
-        const struct qcow2_bitmap *bitmap = qcow2_file_find_bitmap(facts, mark->bases[i]);
+        struct qcow2_span span = qcow2_chain_find_bitmap(chain, mark->bases[i]);
 
-        if (bitmap && !bitmap->in_use) {
+        if (!span.why_not) {
             free(disk->base);
             free(disk->bitmap);
             disk->base = strdup(mark->bases[i]);
             disk->bitmap = strdup(mark->bases[i]);
             return disk->base && disk->bitmap ? 0 : -ENOMEM;
         }
-        why = bitmap ? "the bitmap is broken" : "the bitmap is not in the image";
+        why = span.why_not;
     }
     free(disk->why_full);
     disk->why_full = strdup(why);
@@ -206,46 +206,66 @@ static const struct hold_target *find_target(const struct mark *mark, const char
     return NULL;
 }
 
-static int describe_disk(const struct mark *mark, struct hold_disk *disk,
+/* Where one of the bitmaps goes over several images: all of them into one that we make. */
+static int gather(const struct hold_disk *disk, struct offline_disk *offline, struct rp_error *e)
+{
+    const char *names[2];
+    size_t count = 0;
+    bool is_spread = false;
+
+    for (size_t i = 0; i < 2; i++) {
+        if (!offline->bitmaps[i])
+            continue;
+        names[count++] = offline->bitmaps[i];
+        is_spread |= qcow2_chain_find_bitmap(offline->chain, offline->bitmaps[i]).count > 1;
+    }
+    if (!is_spread)
+        return 0;
+    offline->gathered = disk->scratch;
+    return offline_gather_bitmaps(offline->chain, names, count, disk->scratch, e);
+}
+
+/* `chain` is the caller's to clear, if it is filled in. */
+static int describe_disk(const struct mark *mark, struct hold_disk *disk, struct qcow2_chain *chain,
                          struct offline_disk *ret_disk, struct rp_error *e)
 {
     const struct hold_target *target = find_target(mark, disk->target);
-    struct qcow2_facts facts = {0};
-    const struct qcow2_bitmap *point;
+    const char *point = mark->spec->point;
     int rc = 0;
 
     *disk->bitmap = '\0';
     if (target->part == HOLD_MARKED)
-        rc = qcow2_file_read(target->file, &facts, e);
-    if (rc == 0 && choose_base(mark, &facts, disk) < 0)
+        rc = qcow2_chain_read(target->file, chain, e);
+    if (rc == 0 && choose_base(mark, chain, disk) < 0)
         rc = rp_fail_memory(e);
-    if (rc == 0) {
-        point = mark->spec->point ? qcow2_file_find_bitmap(&facts, mark->spec->point) : NULL;
-        *ret_disk = (struct offline_disk){
-            .file = target->file,
-            .format = target->format,
-            .export_name = disk->export_name,
-            .bitmaps = {*disk->base ? disk->bitmap : NULL,
-                        point && !point->in_use ? mark->spec->point : NULL},
-        };
-    }
-    qcow2_file_clear(&facts);
-    return rc;
+    if (rc < 0)
+        return rc;
+    if (point && qcow2_chain_find_bitmap(chain, point).why_not)
+        point = NULL;
+    *ret_disk = (struct offline_disk){
+        .file = target->file,
+        .format = target->format,
+        .export_name = disk->export_name,
+        .bitmaps = {*disk->base ? disk->bitmap : NULL, point},
+        .chain = chain->nlayers ? chain : NULL,
+    };
+    return gather(disk, ret_disk, e);
 }
 
 int mark_offline_serve(struct registry *registry, const struct mark *mark, struct made *made,
                        struct rp_error *e)
 {
     struct offline_disk *disks = calloc(mark->ntargets + 1, sizeof *disks);
+    struct qcow2_chain *chains = calloc(mark->ntargets + 1, sizeof *chains);
     struct hold_request request;
     struct kept_hold *kept;
     struct hold *hold = NULL;
     int rc;
 
     mark_describe(registry, mark, made, &request);
-    rc = disks ? hold_prepare(&request, &hold, e) : rp_fail_memory(e);
+    rc = disks && chains ? hold_prepare(&request, &hold, e) : rp_fail_memory(e);
     for (size_t i = 0; rc == 0 && i < hold->ndisks; i++)
-        rc = describe_disk(mark, &hold->disks[i], &disks[i], e);
+        rc = describe_disk(mark, &hold->disks[i], &chains[i], &disks[i], e);
     if (rc == 0) {
         hold->is_offline = true;
         kept = registry_keep_new_hold(registry, mark, hold);
@@ -257,8 +277,13 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
         rc = offline_serve(hold->socket_path, disks, hold->ndisks, &made->offline, e);
     if (rc == 0 && hold_save_nvram(&request, hold) < 0)
         rc = rp_fail_memory(e);
+    for (size_t i = 0; chains && i < mark->ntargets; i++)
+        qcow2_chain_clear(&chains[i]);
+    free(chains);
     free(disks);
     if (rc < 0) {
+        if (hold)
+            hold_remove_leftovers(hold);
         hold_free(hold);
         return rc;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Runs qemu-img and qemu-storage-daemon on the images of a VM that is off. Knows images and
- * bitmaps, not VMs. Any thread; what it starts belongs to the struct it returns.
+ * Serves the images of a VM that is off by a qemu-storage-daemon. Knows images and bitmaps, not
+ * VMs. Any thread; what it starts belongs to the struct it returns.
  */
 #include "offline.h"
 
@@ -16,11 +16,8 @@
 #include <unistd.h>
 
 #include "process.h"
-#include "qcow2-file.h"
 #include "source.h"
 
-/* qemu-img writes a few clusters; more is a file system that hangs. */
-#define IMAGE_TIMEOUT_MS 30000
 #define SERVE_TIMEOUT_MS 30000
 #define SERVE_POLL_MS    5
 
@@ -35,37 +32,6 @@ struct offline {
     char **files;
     struct offline_mark *marks;
 };
-
-/* ---- bitmaps ---- */
-
-static int change_bitmap(const char *file, char *action, const char *name, struct rp_error *e)
-{
-    char *const arguments[] = {(char[]){"qemu-img"},    (char[]){"bitmap"},      action,
-                               (char[]){"-f"},          (char[]){"qcow2"},       (char[]){"--"},
-                               (char *)(uintptr_t)file, (char *)(uintptr_t)name, NULL};
-
-    return process_run(arguments, IMAGE_TIMEOUT_MS, e);
-}
-
-int offline_add_bitmap(const char *file, const char *name, struct rp_error *e)
-{
-    return change_bitmap(file, (char[]){"--add"}, name, e);
-}
-
-int offline_remove_bitmap(const char *file, const char *name, struct rp_error *e)
-{
-    struct qcow2_facts facts;
-    bool exists;
-    int rc = qcow2_file_read(file, &facts, e);
-
-    if (rc < 0)
-        return rc;
-    exists = qcow2_file_find_bitmap(&facts, name) != NULL;
-    qcow2_file_clear(&facts);
-    return exists ? change_bitmap(file, (char[]){"--remove"}, name, e) : 0;
-}
-
-/* ---- serving ---- */
 
 static int look(const char *file, struct offline_mark *ret_mark)
 {
@@ -154,7 +120,8 @@ static FILE *open_text(struct arguments *arguments, char **ret_text, size_t *ret
  * Without locks: were they held, the VM could not be started meanwhile. Whoever reads must find out
  * whether it was.
  */
-static void add_disk(struct arguments *arguments, const struct offline_disk *disk, size_t index)
+static void add_image(struct arguments *arguments, const char *file, const char *node,
+                      const char *format, const char *backing, size_t index)
 {
     char *text = NULL;
     size_t length;
@@ -163,23 +130,38 @@ static void add_disk(struct arguments *arguments, const struct offline_disk *dis
     if (!out)
         return;
     fprintf(out,
-            "driver=file,node-name=f%zu,read-only=on,force-share=on,locking=off,filename=", index);
-    print_value(out, disk->file);
+            "driver=file,node-name=%sf%zu,read-only=on,force-share=on,locking=off,filename=", node,
+            index);
+    print_value(out, file);
     add(arguments, "--blockdev");
     add_printed(arguments, out, &text);
 
     out = open_text(arguments, &text, &length);
     if (!out)
         return;
-    fprintf(out, "driver=%s,node-name=d%zu,read-only=on,force-share=on,file=f%zu", disk->format,
-            index, index);
+    fprintf(out, "driver=%s,node-name=%s%zu,read-only=on,force-share=on,file=%sf%zu", format, node,
+            index, node, index);
+    if (backing)
+        fprintf(out, ",backing=%s%zu", backing, index);
     add(arguments, "--blockdev");
     add_printed(arguments, out, &text);
+}
 
+/* Bitmaps that were gathered lie in an empty image, through which the disk is seen. */
+static void add_disk(struct arguments *arguments, const struct offline_disk *disk, size_t index)
+{
+    char *text = NULL;
+    size_t length;
+    FILE *out;
+
+    add_image(arguments, disk->file, "d", disk->format, NULL, index);
+    if (disk->gathered)
+        add_image(arguments, disk->gathered, "g", "qcow2", "d", index);
     out = open_text(arguments, &text, &length);
     if (!out)
         return;
-    fprintf(out, "type=nbd,id=e%zu,node-name=d%zu,name=", index, index);
+    fprintf(out, "type=nbd,id=e%zu,node-name=%s%zu,name=", index, disk->gathered ? "g" : "d",
+            index);
     print_value(out, disk->export_name);
     for (size_t i = 0, n = 0; i < 2; i++)
         if (disk->bitmaps[i]) {
@@ -271,26 +253,48 @@ void offline_stop_left(const char *socket_path)
     free(pid_file);
 }
 
+/* The files of a disk: all of its chain that can be seen. */
+static size_t count_files(const struct offline_disk *disk)
+{
+    return disk->chain ? disk->chain->nlayers : 1;
+}
+
+/* No further than to the first that fails: the count is of those from the beginning. */
+static bool copy_files(struct offline *offline, const struct offline_disk *disk)
+{
+    for (size_t i = 0; i < count_files(disk); i++) {
+        char *file = strdup(disk->chain ? disk->chain->layers[i].path : disk->file);
+
+        if (!file)
+            return false;
+        offline->files[offline->nfiles++] = file;
+    }
+    return true;
+}
+
 static struct offline *new_offline(const char *socket_path, const struct offline_disk *disks,
                                    size_t ndisks)
 {
+    bool is_whole = true;
+    size_t nfiles = 0;
+
     struct offline *offline = calloc(1, sizeof *offline);
 
     if (!offline)
         return NULL;
     atomic_init(&offline->refs, 1);
     offline->process.output = -1;
-    offline->files = calloc(ndisks + 1, sizeof *offline->files);
-    offline->marks = calloc(ndisks + 1, sizeof *offline->marks);
+    for (size_t i = 0; i < ndisks; i++)
+        nfiles += count_files(&disks[i]);
+    offline->files = calloc(nfiles + 1, sizeof *offline->files);
+    offline->marks = calloc(nfiles + 1, sizeof *offline->marks);
     if (asprintf(&offline->pid_file, "%s.pid", socket_path) < 0)
         offline->pid_file = NULL;
     offline->socket_path = strdup(socket_path);
-    /* No further than to the first that fails: the count is of those from the beginning. */
-    while (offline->files && offline->nfiles < ndisks &&
-           (offline->files[offline->nfiles] = strdup(disks[offline->nfiles].file)))
-        offline->nfiles++;
-    if (!offline->marks || !offline->pid_file || !offline->socket_path ||
-        offline->nfiles < ndisks) {
+    for (size_t i = 0; i < ndisks && offline->files && is_whole; i++)
+        is_whole = copy_files(offline, &disks[i]);
+    if (!offline->files || !offline->marks || !offline->pid_file || !offline->socket_path ||
+        !is_whole) {
         offline_stop(offline);
         return NULL;
     }
@@ -303,10 +307,10 @@ int offline_serve(const char *socket_path, const struct offline_disk *disks, siz
     struct offline *offline = new_offline(socket_path, disks, ndisks);
     int rc = offline ? 0 : rp_fail_memory(e);
 
-    for (size_t i = 0; i < ndisks && rc == 0; i++) {
-        int err = -look(disks[i].file, &offline->marks[i]);
+    for (size_t i = 0; rc == 0 && i < offline->nfiles; i++) {
+        int err = -look(offline->files[i], &offline->marks[i]);
         if (err)
-            rc = rp_fail_errno(e, err, "cannot look at '%s'", disks[i].file);
+            rc = rp_fail_errno(e, err, "cannot look at '%s'", offline->files[i]);
     }
     if (rc == 0) {
         stop_old(offline->pid_file, socket_path);

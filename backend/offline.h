@@ -15,11 +15,15 @@
 #include <time.h>
 
 #include "error.h"
+#include "qcow2-chain.h"
 
 /* Adds an empty, recording bitmap. Takes the image's lock for some milliseconds. */
 int offline_add_bitmap(const char *file, const char *name, struct rp_error *e);
 
-/* Removes one; there being none of that name is no failure. */
+/*
+ * Removes one, from the image and from those below it that go on with it; there being none of that
+ * name is no failure.
+ */
 int offline_remove_bitmap(const char *file, const char *name, struct rp_error *e);
 
 struct offline_disk {
@@ -27,7 +31,17 @@ struct offline_disk {
     const char *format;      /* "qcow2", "raw" */
     const char *export_name; /* NBD export */
     const char *bitmaps[2];  /* to be offered with it; NULL = none */
+    /* The image and what is below it, all to be watched; NULL where that is not known. */
+    const struct qcow2_chain *chain;
+    const char *gathered; /* the image that has these bitmaps; NULL: `file` itself */
 };
+
+/*
+ * Makes `path` an empty image which has each of the `count` bitmaps as the chain's layers have it
+ * together. Layers may have different sizes, as when the disk was grown between two snapshots.
+ */
+int offline_gather_bitmaps(const struct qcow2_chain *chain, const char *const *names, size_t count,
+                           const char *path, struct rp_error *e);
 
 /* How an image looked when it began to be served. */
 struct offline_mark {

@@ -13,16 +13,25 @@
 #include <unistd.h>
 
 #define HEADER_BYTES      104u
+#define V2_HEADER_BYTES   72u
 #define EXTENSION_BITMAPS 0x23852875u
-#define EXTENSIONS_MAX    64u    /* far more than there are kinds */
-#define BITMAPS_MAX       65535u /* QEMU's own limits */
+#define EXTENSION_BACKING 0xe2792acau /* the backing file's format */
+#define EXTENSIONS_MAX    64u         /* far more than there are kinds */
+#define BITMAPS_MAX       65535u      /* QEMU's own limits */
 #define DIRECTORY_MAX     (64u << 20)
 #define ENTRY_BYTES       24u
 #define FLAG_IN_USE       1u
+#define BACKING_MAX       1023u /* bytes of the name */
+#define FORMAT_MAX        63u   /* longer than any format is called */
 
-struct bitmaps_extension {
-    uint32_t count;
-    uint64_t directory_bytes, directory_offset;
+/* Where in the file the rest stands. */
+struct places {
+    uint64_t extensions, backing_offset;
+    uint32_t backing_bytes;
+    struct {
+        uint32_t count;
+        uint64_t directory_bytes, directory_offset;
+    } bitmaps;
 };
 
 static uint32_t get32(const unsigned char *at)
@@ -52,8 +61,7 @@ static int read_at(int fd, void *buffer, size_t length, uint64_t offset, struct 
     return 0;
 }
 
-static int read_header(int fd, struct qcow2_facts *facts, uint64_t *ret_extensions,
-                       struct rp_error *e)
+static int read_header(int fd, struct qcow2_facts *facts, struct places *places, struct rp_error *e)
 {
     unsigned char header[HEADER_BYTES];
     uint32_t bits;
@@ -64,41 +72,88 @@ static int read_header(int fd, struct qcow2_facts *facts, uint64_t *ret_extensio
     if (memcmp(header, "QFI\xfb", 4) != 0)
         return rp_fail(e, RESULT_INVALID_PARAMETER, "it is no qcow2 file");
     facts->version = get32(header + 4);
+    places->backing_offset = get64(header + 8);
+    places->backing_bytes = get32(header + 16);
     bits = get32(header + 20);
     facts->size_bytes = get64(header + 24);
     if (bits < 9 || bits > 21)
         return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its clusters have 2^%u bytes", bits);
     facts->cluster_bytes = 1u << bits;
-    *ret_extensions = facts->version >= 3 ? get32(header + 100) : 0;
+    places->extensions = facts->version >= 3 ? get32(header + 100) : V2_HEADER_BYTES;
     return 0;
 }
 
-/* Finds the extension that tells of bitmaps; a file without bitmaps has none. */
-static int read_extensions(int fd, uint64_t at, const struct qcow2_facts *facts,
-                           struct bitmaps_extension *ret_bitmaps, struct rp_error *e)
+/* A text of so many bytes, allocated. */
+static int read_text(int fd, uint64_t offset, uint32_t bytes, char **ret_text, struct rp_error *e)
 {
-    unsigned char head[8], body[24];
+    char *text = calloc(1, (size_t)bytes + 1);
+    int rc = text ? read_at(fd, text, bytes, offset, e) : rp_fail_memory(e);
 
-    for (unsigned i = 0; i < EXTENSIONS_MAX && at + sizeof head <= facts->cluster_bytes; i++) {
+    if (rc < 0) {
+        free(text);
+        return rc;
+    }
+    *ret_text = text;
+    return 0;
+}
+
+static int read_extension(int fd, uint32_t type, uint32_t length, uint64_t at,
+                          struct qcow2_facts *facts, struct places *places, struct rp_error *e)
+{
+    unsigned char body[24];
+    int rc = 0;
+
+    if (type == EXTENSION_BITMAPS && length >= sizeof body) {
+        rc = read_at(fd, body, sizeof body, at, e);
+        if (rc < 0)
+            return rc;
+        places->bitmaps.count = get32(body);
+        places->bitmaps.directory_bytes = get64(body + 8);
+        places->bitmaps.directory_offset = get64(body + 16);
+    } else if (type == EXTENSION_BACKING && length <= FORMAT_MAX && !facts->backing_format) {
+        rc = read_text(fd, at, length, &facts->backing_format, e);
+    }
+    return rc;
+}
+
+/* A file without bitmaps and backing file may have no extensions at all. */
+static int read_extensions(int fd, struct qcow2_facts *facts, struct places *places,
+                           struct rp_error *e)
+{
+    uint64_t at = places->extensions, end = facts->cluster_bytes;
+    unsigned char head[8];
+    int rc = 0;
+
+    /* The name may follow without anything that ends them. */
+    if (places->backing_offset && places->backing_offset < end)
+        end = places->backing_offset;
+    for (unsigned i = 0; i < EXTENSIONS_MAX && at + sizeof head <= end; i++) {
         uint32_t type, length;
-        int rc = read_at(fd, head, sizeof head, at, e);
 
+        rc = read_at(fd, head, sizeof head, at, e);
         if (rc < 0)
             return rc;
         type = get32(head);
         length = get32(head + 4);
         if (type == 0)
             return 0;
-        if (type == EXTENSION_BITMAPS && length >= sizeof body) {
-            rc = read_at(fd, body, sizeof body, at + sizeof head, e);
-            ret_bitmaps->count = get32(body);
-            ret_bitmaps->directory_bytes = get64(body + 8);
-            ret_bitmaps->directory_offset = get64(body + 16);
+        rc = read_extension(fd, type, length, at + sizeof head, facts, places, e);
+        if (rc < 0)
             return rc;
-        }
         at += sizeof head + (((uint64_t)length + 7) & ~UINT64_C(7));
     }
     return 0;
+}
+
+static int read_backing(int fd, struct qcow2_facts *facts, const struct places *places,
+                        struct rp_error *e)
+{
+    if (places->backing_offset == 0 || places->backing_bytes == 0)
+        return 0;
+    if (places->backing_bytes > BACKING_MAX)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its backing file's name has %u bytes",
+                       places->backing_bytes);
+    return read_text(fd, places->backing_offset, places->backing_bytes, &facts->backing, e);
 }
 
 /* One entry: 24 fixed bytes, extra data, the name, padded to a multiple of 8. */
@@ -123,17 +178,16 @@ static int read_entry(const unsigned char *directory, size_t size, size_t *at,
     return ret_bitmap->name ? 0 : -ENOMEM;
 }
 
-static int parse_directory(const unsigned char *directory,
-                           const struct bitmaps_extension *extension, struct qcow2_facts *facts,
-                           struct rp_error *e)
+static int parse_directory(const unsigned char *directory, const struct places *places,
+                           struct qcow2_facts *facts, struct rp_error *e)
 {
     size_t at = 0;
 
-    facts->bitmaps = calloc(extension->count + 1, sizeof *facts->bitmaps);
+    facts->bitmaps = calloc(places->bitmaps.count + 1, sizeof *facts->bitmaps);
     if (!facts->bitmaps)
         return rp_fail_memory(e);
-    while (facts->nbitmaps < extension->count) {
-        int rc = read_entry(directory, (size_t)extension->directory_bytes, &at,
+    while (facts->nbitmaps < places->bitmaps.count) {
+        int rc = read_entry(directory, (size_t)places->bitmaps.directory_bytes, &at,
                             &facts->bitmaps[facts->nbitmaps]);
         if (rc < 0)
             return rc == -ENOMEM ? rp_fail_memory(e)
@@ -144,39 +198,49 @@ static int parse_directory(const unsigned char *directory,
     return 0;
 }
 
-static int read_bitmaps(int fd, uint64_t extensions, struct qcow2_facts *facts, struct rp_error *e)
+static int read_bitmaps(int fd, const struct places *places, struct qcow2_facts *facts,
+                        struct rp_error *e)
 {
-    struct bitmaps_extension extension = {0};
+    uint64_t bytes = places->bitmaps.directory_bytes;
     unsigned char *directory;
-    int rc = extensions ? read_extensions(fd, extensions, facts, &extension, e) : 0;
+    int rc;
 
-    if (rc < 0 || extension.count == 0)
-        return rc;
-    if (extension.count > BITMAPS_MAX || extension.directory_bytes > DIRECTORY_MAX)
+    if (places->bitmaps.count == 0)
+        return 0;
+    if (places->bitmaps.count > BITMAPS_MAX || bytes > DIRECTORY_MAX)
         return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its directory of bitmaps makes no sense");
-    directory = malloc((size_t)extension.directory_bytes + 1);
+    directory = malloc((size_t)bytes + 1);
     if (!directory)
         return rp_fail_memory(e);
-    rc = read_at(fd, directory, (size_t)extension.directory_bytes, extension.directory_offset, e);
+    rc = read_at(fd, directory, (size_t)bytes, places->bitmaps.directory_offset, e);
     if (rc == 0)
-        rc = parse_directory(directory, &extension, facts, e);
+        rc = parse_directory(directory, places, facts, e);
     free(directory);
     return rc;
 }
 
-static int read_file(const char *path, bool with_bitmaps, struct qcow2_facts *ret_facts,
+static int read_rest(int fd, struct qcow2_facts *facts, struct places *places, struct rp_error *e)
+{
+    int rc = read_backing(fd, facts, places, e);
+
+    if (rc == 0)
+        rc = read_extensions(fd, facts, places, e);
+    return rc == 0 ? read_bitmaps(fd, places, facts, e) : rc;
+}
+
+static int read_file(const char *path, bool with_rest, struct qcow2_facts *ret_facts,
                      struct rp_error *e)
 {
     struct qcow2_facts facts = {0};
-    uint64_t extensions = 0;
+    struct places places = {0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     int rc;
 
     if (fd < 0)
         return rp_fail_errno(e, errno, "cannot open '%s'", path);
-    rc = read_header(fd, &facts, &extensions, e);
-    if (rc == 0 && with_bitmaps)
-        rc = read_bitmaps(fd, extensions, &facts, e);
+    rc = read_header(fd, &facts, &places, e);
+    if (rc == 0 && with_rest)
+        rc = read_rest(fd, &facts, &places, e);
     close(fd);
     if (rc < 0) {
         qcow2_file_clear(&facts);
@@ -202,6 +266,8 @@ void qcow2_file_clear(struct qcow2_facts *facts)
     for (size_t i = 0; i < facts->nbitmaps; i++)
         free(facts->bitmaps[i].name);
     free(facts->bitmaps);
+    free(facts->backing);
+    free(facts->backing_format);
     *facts = (struct qcow2_facts){0};
 }
 

@@ -23,15 +23,17 @@ struct qcow2_facts {
     uint32_t cluster_bytes;
     size_t nbitmaps;
     struct qcow2_bitmap *bitmaps;
+    char *backing;        /* name of the backing file as it stands there; NULL = none */
+    char *backing_format; /* NULL where nothing is said */
 };
 
 /*
- * RESULT_INVALID_PARAMETER when the file is no qcow2; RESULT_INCORRECT_DATA_TYPE when its bitmaps
- * make no sense.
+ * RESULT_INVALID_PARAMETER and -EINVAL when the file is no qcow2; RESULT_INCORRECT_DATA_TYPE when
+ * its bitmaps make no sense.
  */
 int qcow2_file_read(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e);
 
-/* The same without the bitmaps, which QEMU may be writing anew just now. Nothing to clear. */
+/* Numbers alone: the rest QEMU may be writing anew just now. Nothing to clear. */
 int qcow2_file_read_header(const char *path, struct qcow2_facts *ret_facts, struct rp_error *e);
 
 void qcow2_file_clear(struct qcow2_facts *facts);

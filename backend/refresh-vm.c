@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "qcow2-file.h"
+#include "qcow2-chain.h"
 
 /* ---- disks ---- */
 
@@ -398,17 +398,40 @@ static bool store_sizes_locked(struct refpoint *refpoint, const struct xml_check
 }
 
 /*
+ * libvirt was asked, and cannot tell of one disk or another: "different sizes" is what QEMU says of
+ * the bitmaps of a disk that was grown after an external snapshot. Not so when it only had no time,
+ * or the point is gone.
+ */
+static bool forget_sizes_locked(struct refpoint *refpoint, const struct rp_error *e)
+{
+    bool changed = false;
+
+    if (e->err == ENOENT || (e->result != RESULT_FAILED && e->result != RESULT_INVALID_STATE))
+        return false;
+    for (size_t i = 0; i < refpoint->ndisks; i++) {
+        struct refpoint_disk_record *disk = &refpoint->disks[i];
+
+        if (!disk->covered)
+            continue;
+        changed |= disk->health != HEALTH_UNKNOWN || disk->has_size;
+        disk->health = HEALTH_UNKNOWN;
+        disk->has_size = false;
+    }
+    return changed;
+}
+
+/*
  * A VM that is off cannot be asked, but its images tell whether their bitmaps are whole: one that
  * is marked as in use was lost with the QEMU that had it.
  */
-static bool judge_images_locked(struct vm *vm, const char *target, const struct qcow2_facts *facts)
+static bool judge_images_locked(struct vm *vm, const char *target, const struct qcow2_chain *chain)
 {
     bool changed = false;
 
     for (size_t i = 0; i < vm->refpoints.count; i++) {
         struct refpoint *refpoint = vm->refpoints.items[i];
-        const struct qcow2_bitmap *bitmap = qcow2_file_find_bitmap(facts, refpoint->name);
-        enum refpoint_health health = bitmap && !bitmap->in_use ? HEALTH_OK : HEALTH_BROKEN;
+        struct qcow2_span span = qcow2_chain_find_bitmap(chain, refpoint->name);
+        enum refpoint_health health = span.why_not ? HEALTH_BROKEN : HEALTH_OK;
 
         for (size_t j = 0; j < refpoint->ndisks; j++) {
             struct refpoint_disk_record *disk = &refpoint->disks[j];
@@ -423,24 +446,38 @@ static bool judge_images_locked(struct vm *vm, const char *target, const struct 
     return changed;
 }
 
+/* All points at once: what is read of an image tells of each of them. */
+static void take_wishes(struct registry *registry, struct vm *vm)
+{
+    pthread_mutex_lock(&registry->lock);
+    for (size_t i = 0; i < vm->refpoints.count; i++) {
+        struct refpoint *refpoint = vm->refpoints.items[i];
+
+        refpoint->wants_sizes = false;
+        refpoint->sizes_ms = registry_now_ms();
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
 static void refresh_images(struct registry *registry, struct vm *vm)
 {
     struct vm_info info;
     struct rp_error ignored;
     bool changed = false;
 
+    take_wishes(registry, vm);
     if (registry_vm_info(registry, vm->serial, &info, &ignored) < 0)
         return;
     for (size_t i = 0; i < info.ndisks; i++) {
-        struct qcow2_facts facts;
+        struct qcow2_chain chain;
 
-        if (!info.disks[i].tracked || qcow2_file_read(info.disks[i].source, &facts, &ignored) < 0)
+        if (!info.disks[i].tracked || qcow2_chain_read(info.disks[i].source, &chain, &ignored) < 0)
             continue;
         pthread_mutex_lock(&registry->lock);
         if (!vm->active)
-            changed |= judge_images_locked(vm, info.disks[i].target, &facts);
+            changed |= judge_images_locked(vm, info.disks[i].target, &chain);
         pthread_mutex_unlock(&registry->lock);
-        qcow2_file_clear(&facts);
+        qcow2_chain_clear(&chain);
     }
     vm_info_clear(&info);
     if (changed)
@@ -455,20 +492,22 @@ static void refresh_sizes(struct registry *registry, struct vm *vm)
     uint64_t serial;
 
     while (!registry->is_test && (serial = next_wanted(registry, vm, &name))) {
-        bool changed = false;
+        bool changed;
         int rc = virt_get_checkpoint_xml(registry->virt, vm->uuid, name, VIRT_XML_SIZES, &xml, &e);
 
         free(name);
-        if (rc < 0)
-            continue;
-        if (xml_parse_checkpoint(xml, &point, &e) == 0) {
-            pthread_mutex_lock(&registry->lock);
-            struct refpoint *refpoint = table_find(&vm->refpoints, serial);
-            changed = refpoint && store_sizes_locked(refpoint, &point);
-            pthread_mutex_unlock(&registry->lock);
-            xml_checkpoint_clear(&point);
+        if (rc == 0) {
+            rc = xml_parse_checkpoint(xml, &point, &e);
+            free(xml);
         }
-        free(xml);
+        pthread_mutex_lock(&registry->lock);
+        struct refpoint *refpoint = table_find(&vm->refpoints, serial);
+        changed =
+            refpoint && vm->active &&
+            (rc == 0 ? store_sizes_locked(refpoint, &point) : forget_sizes_locked(refpoint, &e));
+        pthread_mutex_unlock(&registry->lock);
+        if (rc == 0)
+            xml_checkpoint_clear(&point);
         if (changed)
             registry_changed(registry, serial, TOPIC_INFO);
     }

@@ -194,7 +194,8 @@ void refpoint_info_clear(struct refpoint_info *info)
 /* Reading costs nothing, but tells that somebody looks: what is costly is then asked anew. */
 static void want_sizes_locked(struct registry *registry, struct refpoint *refpoint)
 {
-    if (refpoint->wants_sizes || !refpoint->vm->active || registry->is_test ||
+    if (refpoint->wants_sizes || registry->is_test ||
+        (!refpoint->vm->active && !registry->is_local) ||
         registry_now_ms() - refpoint->sizes_ms < REGISTRY_SIZES_MS ||
         !registry_may_look_locked(registry, true))
         return;
