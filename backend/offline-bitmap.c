@@ -73,9 +73,10 @@ static char *name_layer(const struct qcow2_layer *layer)
 
     if (!out)
         return NULL;
-    fputs("json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"file\","
-          "\"locking\":\"off\",\"filename\":",
-          out);
+    fprintf(out,
+            "json:{\"driver\":\"qcow2\",\"backing\":null,\"file\":{\"driver\":\"%s\","
+            "\"locking\":\"off\",\"filename\":",
+            offline_file_driver(layer->path));
     print_json(out, layer->path);
     fputs("}}", out);
     if (fclose(out) == 0)

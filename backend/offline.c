@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "process.h"
@@ -24,6 +26,13 @@
 /* Whether there is anything in a bitmap can be told in clusters of any size. */
 #define PROBE_CLUSTER_BYTES 65536u
 
+/* How an image looked when it began to be served. */
+struct offline_mark {
+    struct timespec changed;
+    off_t size;
+    uint64_t writes; /* of a device */
+};
+
 struct offline {
     atomic_uint refs;
     struct process process; /* of whoever stops it; files and marks do not change */
@@ -33,14 +42,50 @@ struct offline {
     struct offline_mark *marks;
 };
 
-static int look(const char *file, struct offline_mark *ret_mark)
+const char *offline_file_driver(const char *file)
 {
     struct stat st;
 
+    return stat(file, &st) == 0 && S_ISBLK(st.st_mode) ? "host_device" : "file";
+}
+
+/*
+ * A device's node does not tell when the device was written to, but the kernel counts: requests
+ * and sectors written, and requests that discard (Documentation/block/stat.rst; the last are there
+ * since Linux 4.18).
+ */
+static int count_writes(dev_t device, uint64_t *ret_writes)
+{
+    unsigned long long ios = 0, sectors = 0, discards = 0;
+    char path[64];
+    FILE *in;
+    int count;
+
+    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/stat", major(device), minor(device));
+    in = fopen(path, "re");
+    if (!in)
+        return -errno;
+    count =
+        fscanf(in, "%*u %*u %*u %*u %llu %*u %llu %*u %*u %*u %*u %llu", &ios, &sectors, &discards);
+    fclose(in);
+    *ret_writes = ios + sectors + discards;
+    return count >= 2 ? 0 : -EIO;
+}
+
+static int look(const char *file, struct offline_mark *ret_mark)
+{
+    struct offline_mark mark;
+    struct stat st;
+    int rc = 0;
+
     if (stat(file, &st) < 0)
         return -errno;
-    *ret_mark = (struct offline_mark){.changed = st.st_mtim, .size = st.st_size};
-    return 0;
+    mark = (struct offline_mark){.changed = st.st_mtim, .size = st.st_size};
+    if (S_ISBLK(st.st_mode))
+        rc = count_writes(st.st_rdev, &mark.writes);
+    if (rc == 0)
+        *ret_mark = mark;
+    return rc;
 }
 
 bool offline_is_unchanged(const struct offline *offline)
@@ -51,7 +96,7 @@ bool offline_is_unchanged(const struct offline *offline)
         const struct offline_mark *then = &offline->marks[i];
 
         if (look(offline->files[i], &now) < 0 || now.size != then->size ||
-            now.changed.tv_sec != then->changed.tv_sec ||
+            now.writes != then->writes || now.changed.tv_sec != then->changed.tv_sec ||
             now.changed.tv_nsec != then->changed.tv_nsec)
             return false;
     }
@@ -129,9 +174,8 @@ static void add_image(struct arguments *arguments, const char *file, const char 
 
     if (!out)
         return;
-    fprintf(out,
-            "driver=file,node-name=%sf%zu,read-only=on,force-share=on,locking=off,filename=", node,
-            index);
+    fprintf(out, "driver=%s,node-name=%sf%zu,read-only=on,force-share=on,locking=off,filename=",
+            offline_file_driver(file), node, index);
     print_value(out, file);
     add(arguments, "--blockdev");
     add_printed(arguments, out, &text);

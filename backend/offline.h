@@ -11,8 +11,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/types.h>
-#include <time.h>
 
 #include "error.h"
 #include "qcow2-chain.h"
@@ -43,11 +41,8 @@ struct offline_disk {
 int offline_gather_bitmaps(const struct qcow2_chain *chain, const char *const *names, size_t count,
                            const char *path, struct rp_error *e);
 
-/* How an image looked when it began to be served. */
-struct offline_mark {
-    struct timespec changed;
-    off_t size;
-};
+/* QEMU's driver for what that path is: a file, or a device. */
+const char *offline_file_driver(const char *file);
 
 struct offline;
 
@@ -55,7 +50,10 @@ struct offline;
 int offline_serve(const char *socket_path, const struct offline_disk *disks, size_t ndisks,
                   struct offline **ret_offline, struct rp_error *e);
 
-/* True while no image has been written to since it is served, as its file's times tell. */
+/*
+ * True while no image has been written to since it is served, as its file's times tell, or the
+ * kernel's count of a device's writes.
+ */
 bool offline_is_unchanged(const struct offline *offline);
 
 /* True in *ret_empty when the bitmap of an export has recorded nothing. */
