@@ -170,14 +170,14 @@ const struct backend_options *backend_options_in_force(struct backend *backend);
 
 struct vm_disk {
     char *target;           /* "vda" */
-    char *source;           /* file or device; "" if none */
+    char *source;           /* file or device, or "rbd:pool/image" and the like; "" if none */
     char *format;           /* "qcow2" */
     uint64_t size_bytes;    /* virtual size; 0 = not known yet */
     uint32_t cluster_bytes; /* of a qcow2 image that can be read from here; else 0 */
-    bool is_removable;      /* CD-ROM or floppy drive */
-    bool is_readonly;
-    bool tracked;  /* can carry reference points */
-    char *why_not; /* when not tracked: the reason; else "" */
+    bool is_file;           /* source is a path on the VM's host */
+    bool is_exportable;     /* a hard disk that the guest can write, whose data QEMU sees */
+    bool tracked;           /* can carry reference points */
+    char *why_not;          /* when not tracked: the reason; else "" */
 };
 
 struct vm_info {

@@ -38,6 +38,7 @@ static const struct key export_keys[] = {
     EXPORT("consistency_level", NUMBER, consistency_level),
     EXPORT("nvram", TEXT, nvram),
     EXPORT("nvram_why", TEXT, nvram_why),
+    EXPORT("left_out", TEXT, left_out),
     EXPORT("result", NUMBER, result),
 };
 
@@ -251,10 +252,11 @@ int manifest_parse(const char *text, size_t length, struct manifest *ret_manifes
         .base_id = strdup(""),
         .nvram = strdup(""),
         .nvram_why = strdup(""),
+        .left_out = strdup(""),
         .result = RESULT_FAILED, /* until the text says otherwise */
     };
     int rc = manifest.vm && manifest.uuid && manifest.refpoint && manifest.base && manifest.id &&
-                     manifest.base_id && manifest.nvram && manifest.nvram_why
+                     manifest.base_id && manifest.nvram && manifest.nvram_why && manifest.left_out
                  ? ini_read(text, length, true, on_entry, &manifest, e)
                  : rp_fail_memory(e);
 
@@ -286,6 +288,7 @@ void manifest_clear(struct manifest *manifest)
     free(manifest->base_id);
     free(manifest->nvram);
     free(manifest->nvram_why);
+    free(manifest->left_out);
     *manifest = (struct manifest){0};
 }
 

@@ -37,6 +37,7 @@ struct manifest {
     char *base_id;   /* likewise of the base */
     char *nvram;     /* name of the file with the firmware's variables, or "" */
     char *nvram_why; /* why there is none though the VM has them, or "" */
+    char *left_out;  /* hard disks of the VM that are not in it, separated by spaces; or "" */
     time_t moment;
     bool exact;
     int consistency_level;

@@ -318,7 +318,7 @@ static int copy_files(struct registry *registry, struct vm *vm, uint64_t serial,
     for (size_t i = 0; files && !lacks_memory && i < refpoint->ndisks; i++) {
         const struct vm_disk *disk = registry_find_disk(vm, refpoint->disks[i].target);
 
-        if (!refpoint->disks[i].covered || !disk)
+        if (!refpoint->disks[i].covered || !disk || !disk->is_file)
             continue;
         files[count] = strdup(disk->source);
         lacks_memory = !files[count];

@@ -74,8 +74,7 @@ static enum hold_part part_of(const struct registry_spec *spec, const struct vm_
         return HOLD_NOT;
     if (disk->tracked)
         return HOLD_MARKED;
-    return spec->untracked && *disk->source && !disk->is_removable && !disk->is_readonly ? HOLD_ONLY
-                                                                                         : HOLD_NOT;
+    return spec->untracked && disk->is_exportable ? HOLD_ONLY : HOLD_NOT;
 }
 
 static int copy_targets_locked(const struct vm *vm, struct mark *mark)
@@ -177,6 +176,22 @@ static int check_disks_locked(const struct vm *vm, const struct registry_spec *s
     return 0;
 }
 
+/* Of a VM that is off, what libvirt does not read for us must be here to be read. */
+static int check_files_locked(const struct vm *vm, const struct registry_spec *spec,
+                              struct rp_error *e)
+{
+    for (size_t i = 0; i < vm->ndisks; i++) {
+        const struct vm_disk *disk = &vm->disks[i];
+
+        if (part_of(spec, disk) != HOLD_NOT && !disk->is_file)
+            return rp_fail(e, RESULT_NOT_SUPPORTED,
+                           "VM '%s' is shut off, and disk '%s' (%s) is no file or device of this "
+                           "host: start the VM, or leave the disk out with DisksToExport=",
+                           vm->name, disk->target, disk->source);
+    }
+    return 0;
+}
+
 static int check_new_locked(const struct vm *vm, const char *name, struct rp_error *e)
 {
     if (!registry_find_name_locked(vm, name))
@@ -213,7 +228,8 @@ static int may_mark_locked(struct registry *registry, const struct vm *vm,
     if (!vm->active && !registry->is_local)
         return rp_fail(e, RESULT_NOT_SUPPORTED,
                        "VM '%s' is shut off, and its images are on another host", vm->name);
-    return check_disks_locked(vm, spec, e);
+    rc = check_disks_locked(vm, spec, e);
+    return rc == 0 && !vm->active ? check_files_locked(vm, spec, e) : rc;
 }
 
 static int begin_mark(struct registry *registry, uint64_t serial, struct mark *mark,
@@ -230,6 +246,9 @@ static int begin_mark(struct registry *registry, uint64_t serial, struct mark *m
     }
     rc = !vm || !vm->name || vm->gone ? rp_fail_errno(e, ENOENT, "no such VM")
                                       : may_mark_locked(registry, vm, mark->spec, e);
+    /* A pool that was not active may be by the next try, and nothing tells of it. */
+    if (rc < 0 && e->result == RESULT_NOT_SUPPORTED)
+        registry_enqueue_locked(registry, vm, TASK_DOMAIN);
     if (rc == 0 && copy_for_mark_locked(vm, mark) < 0)
         rc = rp_fail_memory(e);
     if (rc == 0) {

@@ -33,13 +33,14 @@ int papers_describe(struct papers *papers, struct rp_error *e)
         .base_id = strdup(subject->base_id),
         .nvram = strdup(""),
         .nvram_why = strdup(subject->hold->nvram_why),
+        .left_out = strdup(""),
         .moment = subject->moment,
         .exact = subject->exact == EXACT_YES,
         .consistency_level = subject->consistency_level,
         .result = RESULT_COMPLETED,
     };
     return manifest->vm && manifest->uuid && manifest->refpoint && manifest->id && manifest->base &&
-                   manifest->base_id && manifest->nvram && manifest->nvram_why
+                   manifest->base_id && manifest->nvram && manifest->nvram_why && manifest->left_out
                ? 0
                : rp_fail_memory(e);
 }
@@ -135,7 +136,39 @@ static int write_checkpoint(const struct papers *papers, char **ret_domain, stru
     return write_text(papers, "checkpoint.xml", xml, e);
 }
 
-static int write_definitions(const struct papers *papers, struct rp_error *e)
+/*
+ * Disks that were not asked for, that no reference point covers, or whose data QEMU does not see: a
+ * machine that is restored is without them.
+ */
+static int list_left_out(struct manifest *manifest, const char *xml, struct rp_error *e)
+{
+    struct xml_domain domain;
+    char *text = NULL;
+    size_t length;
+    FILE *out;
+    int rc = xml_parse_domain(xml, &domain, e);
+
+    if (rc < 0)
+        return rc;
+    out = open_memstream(&text, &length);
+    for (size_t i = 0; out && i < domain.ndisks; i++) {
+        const struct xml_disk *disk = &domain.disks[i];
+
+        if (*disk->source && !xml_disk_is_removable(disk) &&
+            !manifest_find_disk(manifest, disk->target))
+            fprintf(out, "%s%s", ftell(out) > 0 ? " " : "", disk->target);
+    }
+    xml_domain_clear(&domain);
+    if (!out || fclose(out) != 0) {
+        free(text);
+        return rp_fail_memory(e);
+    }
+    free(manifest->left_out);
+    manifest->left_out = text;
+    return 0;
+}
+
+static int write_definitions(struct papers *papers, struct rp_error *e)
 {
     const struct export_subject *subject = papers->subject;
     struct virt_domain domain;
@@ -147,6 +180,8 @@ static int write_definitions(const struct papers *papers, struct rp_error *e)
         if (rc == 0)
             virt_domain_clear(&domain);
     }
+    if (rc == 0)
+        rc = list_left_out(&papers->manifest, xml, e);
     if (rc < 0) {
         free(xml);
         return rc;

@@ -40,8 +40,8 @@ static int copy_disks(const struct vm *vm, struct vm_info *info)
             .why_not = strdup(from->why_not),
             .size_bytes = from->size_bytes,
             .cluster_bytes = from->cluster_bytes,
-            .is_removable = from->is_removable,
-            .is_readonly = from->is_readonly,
+            .is_file = from->is_file,
+            .is_exportable = from->is_exportable,
             .tracked = from->tracked,
         };
         if (!to->target || !to->source || !to->format || !to->why_not)

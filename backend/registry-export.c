@@ -95,12 +95,6 @@ static int expect_disk_locked(const struct vm_disk *disk, const struct refpoint 
     return add_disk(subject, disk->target, disk, FIT_EXACT, base->name, "");
 }
 
-/* What can be read as a disk's data: not a removable drive, not an empty one. */
-static bool is_exportable(const struct vm_disk *disk)
-{
-    return disk->tracked || (*disk->source && !disk->is_removable && !disk->is_readonly);
-}
-
 static bool covers(const struct refpoint *refpoint, const char *target)
 {
     for (size_t i = 0; i < refpoint->ndisks; i++)
@@ -118,7 +112,7 @@ static int expect_disks_locked(const struct vm *vm, const struct refpoint *refpo
         return -ENOMEM;
     for (size_t i = 0; i < vm->ndisks; i++) {
         const struct vm_disk *disk = &vm->disks[i];
-        bool belongs = refpoint ? covers(refpoint, disk->target) : is_exportable(disk);
+        bool belongs = refpoint ? covers(refpoint, disk->target) : disk->is_exportable;
 
         if (belongs && expect_disk_locked(disk, base, subject) < 0)
             return -ENOMEM;
@@ -327,7 +321,7 @@ static uint64_t size_then(struct registry *registry, const struct export_subject
         if (strcmp(refpoint->disks[i].target, target) == 0)
             size = refpoint->disks[i].size_bytes;
     disk = vm ? registry_find_disk(vm, target) : NULL;
-    *ret_file = disk && subject->hold->is_offline ? strdup(disk->source) : NULL;
+    *ret_file = disk && disk->is_file && subject->hold->is_offline ? strdup(disk->source) : NULL;
     pthread_mutex_unlock(&registry->lock);
     return size;
 }

@@ -537,6 +537,41 @@ int virt_get_disk_size(struct virt *virt, const char *uuid, const char *target, 
     return 0;
 }
 
+static int describe_volume(virStorageVolPtr volume, char **ret_path, bool *ret_is_file,
+                           struct rp_error *e)
+{
+    virStorageVolInfo info;
+    char *path;
+
+    if (virStorageVolGetInfo(volume, &info) < 0)
+        return fail_libvirt(e);
+    path = virStorageVolGetPath(volume);
+    if (!path)
+        return fail_libvirt(e);
+    *ret_path = path;
+    *ret_is_file = info.type == VIR_STORAGE_VOL_FILE || info.type == VIR_STORAGE_VOL_BLOCK;
+    return 0;
+}
+
+int virt_find_volume(struct virt *virt, const char *pool_name, const char *volume_name,
+                     char **ret_path, bool *ret_is_file, struct rp_error *e)
+{
+    CONNECTION connection = get_connection(virt, e);
+    virStoragePoolPtr pool = connection ? virStoragePoolLookupByName(connection, pool_name) : NULL;
+    virStorageVolPtr volume = pool ? virStorageVolLookupByName(pool, volume_name) : NULL;
+    int rc;
+
+    atomic_fetch_add(&virt->rpcs, 4);
+    rc = volume       ? describe_volume(volume, ret_path, ret_is_file, e)
+         : connection ? fail_libvirt(e)
+                      : missing(e);
+    if (volume)
+        virStorageVolFree(volume);
+    if (pool)
+        virStoragePoolFree(pool);
+    return rc;
+}
+
 /* ---- checkpoints ---- */
 
 static void walk(struct virt *virt, virDomainCheckpointPtr checkpoint,

@@ -82,6 +82,14 @@ int virt_get_domain(struct virt *virt, const char *uuid, struct virt_domain *ret
 int virt_get_disk_size(struct virt *virt, const char *uuid, const char *target, uint64_t *ret_bytes,
                        struct rp_error *e);
 
+/*
+ * Where a volume of a storage pool is: its path, and in *ret_is_file whether that is one of a file
+ * or device. The path is freed by the caller. libvirt must have a storage driver, and the pool be
+ * active.
+ */
+int virt_find_volume(struct virt *virt, const char *pool, const char *volume, char **ret_path,
+                     bool *ret_is_file, struct rp_error *e);
+
 /* What virt_walk_checkpoints() calls, in its caller's thread; may take locks. */
 struct virt_walker {
     /* Called with each name. True: its XML is wanted, which costs one more call to libvirt. */

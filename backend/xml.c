@@ -126,21 +126,60 @@ static bool attribute_u64(const xmlNode *node, const char *name, uint64_t *ret_v
     return ok;
 }
 
+/* "nbd:name"; which host serves it is for domain.xml to tell. */
+static char *network_source(const xmlNode *source)
+{
+    char *protocol = attribute(source, "protocol"), *name = attribute(source, "name"), *text = NULL;
+
+    if (protocol && name && asprintf(&text, "%s:%s", protocol, name) < 0)
+        text = NULL;
+    free(protocol);
+    free(name);
+    return text;
+}
+
+/* Of each type of disk, what says where its data is; of types not listed the type has to do. */
+static int read_source(const xmlNode *source, struct xml_disk *disk)
+{
+    static const struct {
+        const char *type, *attribute;
+        bool is_file;
+    } kinds[] = {{"file", "file", true},
+                 {"block", "dev", true},
+                 {"dir", "dir", false},
+                 {"volume", "volume", false}};
+
+    disk->pool = strcmp(disk->type, "volume") == 0 ? attribute(source, "pool") : strdup("");
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && !disk->source; i++) {
+        if (strcmp(disk->type, kinds[i].type) != 0)
+            continue;
+        disk->is_file = kinds[i].is_file;
+        disk->source = attribute(source, kinds[i].attribute);
+        if (!disk->source)
+            return -ENOMEM;
+    }
+    if (!disk->source && strcmp(disk->type, "network") == 0)
+        disk->source = network_source(source);
+    else if (!disk->source)
+        disk->source = strdup(disk->type);
+    return disk->source && disk->pool ? 0 : -ENOMEM;
+}
+
 static int read_disk(const xmlNode *node, struct xml_disk *ret_disk)
 {
-    const xmlNode *source = child(node, "source");
-
     ret_disk->target = attribute(child(node, "target"), "dev");
     ret_disk->type = attribute_or(node, "type", "file");
-    ret_disk->source = attribute(
-        source, strcmp(ret_disk->type ? ret_disk->type : "", "block") == 0 ? "dev" : "file");
+    if (!ret_disk->type || read_source(child(node, "source"), ret_disk) < 0)
+        return -ENOMEM;
     ret_disk->format = attribute_or(child(node, "driver"), "type", "raw");
     ret_disk->device = attribute_or(node, "device", "disk");
     ret_disk->readonly = child(node, "readonly") != NULL;
-    return ret_disk->target && ret_disk->type && ret_disk->source && ret_disk->format &&
-                   ret_disk->device
-               ? 0
-               : -ENOMEM;
+    return ret_disk->target && ret_disk->format && ret_disk->device ? 0 : -ENOMEM;
+}
+
+bool xml_disk_is_removable(const struct xml_disk *disk)
+{
+    return strcmp(disk->device, "cdrom") == 0 || strcmp(disk->device, "floppy") == 0;
 }
 
 /* "+64055:+64055", or names where the configuration says so, which are left alone. */
@@ -226,6 +265,7 @@ void xml_domain_clear(struct xml_domain *domain)
     for (size_t i = 0; i < domain->ndisks; i++) {
         free(domain->disks[i].target);
         free(domain->disks[i].source);
+        free(domain->disks[i].pool);
         free(domain->disks[i].type);
         free(domain->disks[i].format);
         free(domain->disks[i].device);

@@ -23,11 +23,17 @@ void xml_init(void);
 
 struct xml_disk {
     char *target; /* "vda" */
-    char *source; /* path of a file or block device; "" for other sources and empty drives */
-    char *type;   /* "file", "block", "network", ... */
+    /*
+     * Path of a file or block device; else what tells it from others: "rbd:pool/image", the name of
+     * a volume, or just the type. "" for empty drives.
+     */
+    char *source;
+    char *pool;   /* of a volume; else "" */
+    char *type;   /* "file", "block", "network", "volume", ... */
     char *format; /* driver type: "qcow2", "raw"; "raw" where the XML says nothing */
     char *device; /* "disk", "cdrom", "floppy", "lun" */
     bool readonly;
+    bool is_file; /* source is a path on the VM's host */
 };
 
 struct xml_domain {
@@ -41,6 +47,9 @@ struct xml_domain {
     size_t ndisks;
     struct xml_disk *disks;
 };
+
+/* A drive whose medium comes and goes: CD-ROM or floppy. */
+bool xml_disk_is_removable(const struct xml_disk *disk);
 
 int xml_parse_domain(const char *text, struct xml_domain *ret_domain, struct rp_error *e);
 void xml_domain_clear(struct xml_domain *domain);

@@ -30,6 +30,7 @@ assert_shows disks vda "$mon/info"
 assert_fails_with "Invalid argument" settings "$mon" "ExportDirectory=$T/no" DisksToExport=vdb
 export_point "$mon" "ExportDirectory=$T/mon"
 [ ! -e "$T/mon/vdb.qcow2" ] || fail "vdb was exported"
+assert_shows left_out vdb "$T/mon/export.ini"
 
 assert_fails_with "not supported" mkdir "$MNT/vms/web2/refpoints/mon"
 assert_says "32770 " last_refusal "$MNT/vms/web2/info"

@@ -52,6 +52,7 @@ static const struct manifest sample = {
     .base_id = (char[]){"fedcba9876543210"},
     .nvram = (char[]){"nvram.fd"},
     .nvram_why = text_empty,
+    .left_out = (char[]){"vdx vdy"},
     .moment = 1790000000,
     .exact = true,
     .consistency_level = 2,
@@ -86,6 +87,7 @@ static void test_round_trip(void **unused)
     assert_string_equal(read.id, sample.id);
     assert_string_equal(read.base_id, sample.base_id);
     assert_string_equal(read.nvram, "nvram.fd");
+    assert_string_equal(read.left_out, "vdx vdy");
     assert_int_equal(read.result, 0);
     assert_int_equal(read.ndisks, 2);
     assert_int_equal(read.disks[0].size_bytes, 1ull << 43);

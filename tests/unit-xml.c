@@ -97,7 +97,7 @@ static void test_domain(void **unused)
     assert_string_equal(domain.disks[2].source, "");
     assert_string_equal(domain.disks[2].device, "cdrom");
     assert_true(domain.disks[2].readonly);
-    assert_string_equal(domain.disks[3].source, "");
+    assert_string_equal(domain.disks[3].source, "rbd:p/x");
     assert_string_equal(domain.disks[3].type, "network");
     xml_domain_clear(&domain);
 }
