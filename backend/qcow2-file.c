@@ -21,6 +21,7 @@
 #define DIRECTORY_MAX     (64u << 20)
 #define ENTRY_BYTES       24u
 #define FLAG_IN_USE       1u
+#define AUTOCLEAR_BITMAPS 1u    /* who does not know them clears this with the first write */
 #define BACKING_MAX       1023u /* bytes of the name */
 #define FORMAT_MAX        63u   /* longer than any format is called */
 
@@ -28,6 +29,7 @@
 struct places {
     uint64_t extensions, backing_offset;
     uint32_t backing_bytes;
+    bool bitmaps_are_valid;
     struct {
         uint32_t count;
         uint64_t directory_bytes, directory_offset;
@@ -79,6 +81,7 @@ static int read_header(int fd, struct qcow2_facts *facts, struct places *places,
     if (bits < 9 || bits > 21)
         return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its clusters have 2^%u bytes", bits);
     facts->cluster_bytes = 1u << bits;
+    places->bitmaps_are_valid = facts->version >= 3 && get64(header + 88) & AUTOCLEAR_BITMAPS;
     places->extensions = facts->version >= 3 ? get32(header + 100) : V2_HEADER_BYTES;
     return 0;
 }
@@ -193,7 +196,7 @@ static int parse_directory(const unsigned char *directory, const struct places *
             return rc == -ENOMEM ? rp_fail_memory(e)
                                  : rp_fail(e, RESULT_INCORRECT_DATA_TYPE,
                                            "its directory of bitmaps makes no sense");
-        facts->nbitmaps++;
+        facts->bitmaps[facts->nbitmaps++].in_use |= !places->bitmaps_are_valid;
     }
     return 0;
 }

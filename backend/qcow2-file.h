@@ -14,7 +14,11 @@
 
 struct qcow2_bitmap {
     char *name;
-    bool in_use; /* QEMU has it in memory, or died with it there: then it is lost */
+    /*
+     * QEMU has it in memory, or died with it there, or a program that does not know of bitmaps
+     * wrote to the image: then it is lost.
+     */
+    bool in_use;
 };
 
 struct qcow2_facts {

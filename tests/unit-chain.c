@@ -186,6 +186,10 @@ static void bitmaps_over_several_images(void **state)
     assert_span("c", "ends", 0, 1, "");
     break_bitmap("b");
     assert_span("c", "all", 0, 3, "the bitmap is broken");
+    /* A program without bitmaps wrote to it: QEMU clears nothing, but such programs do. */
+    run("printf '\\0' | dd of=c bs=1 seek=95 conv=notrunc 2>/dev/null");
+    assert_span("c", "ends", 0, 1, "the bitmap is broken");
+    run("printf '\\1' | dd of=c bs=1 seek=95 conv=notrunc 2>/dev/null");
     run("mv a away");
     assert_span("c", "ends", 0, 1, "");
     assert_span("b", "lower", 0, 1, "a backing file of the image cannot be looked at");
