@@ -459,6 +459,24 @@ static int refuse_existing(struct registry *registry, const struct mark *mark, c
     return -EEXIST;
 }
 
+/*
+ * QEMU's words for a bitmap without a checkpoint: libvirt forgets checkpoints with the domain, when
+ * it is undefined or was transient, and the images keep the bitmaps. That one is not ours to
+ * replace: it may be part of somebody's chain.
+ */
+static int explain_bitmap(const char *name, int rc, struct rp_error *e)
+{
+    if (!strstr(e->message, "Bitmap already exists"))
+        return rc;
+    rp_fail(e, RESULT_INVALID_PARAMETER,
+            "a disk has a bitmap '%s' already, which no reference point of this VM has (one from "
+            "before the VM was undefined?): take another name, or remove it with qemu-img bitmap "
+            "--remove IMAGE %s",
+            name, name);
+    e->err = EEXIST;
+    return -EEXIST;
+}
+
 /* A driver without backup jobs: a point that marks, and holds nothing. */
 static int mark_only(struct registry *registry, const struct mark *mark, const char *name,
                      struct rp_error *e)
@@ -509,6 +527,8 @@ static int make(struct registry *registry, struct mark *mark, struct made *made,
     else
         rc = mark->active ? mark_and_hold(registry, mark, made, e)
                           : make_offline(registry, mark, made, e);
+    if (rc < 0 && name)
+        rc = explain_bitmap(name, rc, e);
     if (rc < 0 || !name)
         return rc;
     made->is_made = true;
