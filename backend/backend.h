@@ -175,6 +175,7 @@ struct vm_disk {
     uint64_t size_bytes;    /* virtual size; 0 = not known yet */
     uint32_t cluster_bytes; /* of a qcow2 image that can be read from here; else 0 */
     bool is_file;           /* source is a path on the VM's host */
+    bool is_encrypted;      /* with a secret that libvirt keeps */
     bool is_exportable;     /* a hard disk that the guest can write, whose data QEMU sees */
     bool tracked;           /* can carry reference points */
     char *why_not;          /* when not tracked: the reason; else "" */

@@ -149,19 +149,27 @@ int export_check(const struct export_subject *subject, const struct export_setti
 /* Why a disk is exported as it is, for the manifest and its reader. */
 static char *explain(const struct export_subject *subject, const struct export_disk *disk)
 {
-    char *why;
-    int length;
+    char *why = NULL;
+    size_t length;
+    FILE *out = open_memstream(&why, &length);
 
+    if (!out)
+        return NULL;
     if (disk->fit == FIT_FULL)
-        length = asprintf(&why, "no base was asked for");
+        fputs("no base was asked for", out);
     else if (disk->fit == FIT_EXACT)
-        length = asprintf(&why, "changes since %s", subject->base);
+        fprintf(out, "changes since %s", subject->base);
     else if (disk->fit == FIT_LARGER)
-        length = asprintf(&why, "changes since %s, which include those since %s", disk->start,
-                          subject->base);
+        fprintf(out, "changes since %s, which include those since %s", disk->start, subject->base);
     else
-        length = asprintf(&why, "in full, because IfBaseLost=full and %s", disk->why);
-    return length < 0 ? NULL : why;
+        fprintf(out, "in full, because IfBaseLost=full and %s", disk->why);
+    /* QEMU hands out what the guest sees. Whoever keeps the file should know. */
+    if (disk->is_encrypted)
+        fputs("; the disk is encrypted, this file is not", out);
+    if (fclose(out) == 0)
+        return why;
+    free(why);
+    return NULL;
 }
 
 /*

@@ -31,6 +31,7 @@ struct export_disk {
     char *start;            /* reference point its bitmap starts at, or "" */
     char *why;              /* why there is no bitmap, or "" */
     uint32_t cluster_bytes; /* of the image it lies in; 0: not known */
+    bool is_encrypted;      /* its image is: what is exported is not */
 };
 
 /* What is exported; strings owned and never NULL unless it says so. */

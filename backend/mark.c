@@ -183,11 +183,13 @@ static int check_files_locked(const struct vm *vm, const struct registry_spec *s
     for (size_t i = 0; i < vm->ndisks; i++) {
         const struct vm_disk *disk = &vm->disks[i];
 
-        if (part_of(spec, disk) != HOLD_NOT && !disk->is_file)
+        if (part_of(spec, disk) != HOLD_NOT && (!disk->is_file || disk->is_encrypted))
             return rp_fail(e, RESULT_NOT_SUPPORTED,
-                           "VM '%s' is shut off, and disk '%s' (%s) is no file or device of this "
-                           "host: start the VM, or leave the disk out with DisksToExport=",
-                           vm->name, disk->target, disk->source);
+                           "VM '%s' is shut off, and disk '%s' (%s) %s: start the VM, or leave "
+                           "the disk out with DisksToExport=",
+                           vm->name, disk->target, disk->source,
+                           disk->is_file ? "is encrypted with a secret that libvirt keeps"
+                                         : "is no file or device of this host");
     }
     return 0;
 }

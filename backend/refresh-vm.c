@@ -95,6 +95,7 @@ static struct vm_disk *make_disks(struct registry *registry, const struct vm *vm
         disks[i].why_not = strdup(why_not_tracked(from, &facts));
         disks[i].cluster_bytes = facts.cluster_bytes;
         disks[i].is_file = from->is_file;
+        disks[i].is_encrypted = from->is_encrypted;
         disks[i].is_exportable = is_exportable(from);
         disks[i].tracked = disks[i].why_not && !*disks[i].why_not;
         if (!registry->is_test && *from->source)

@@ -41,6 +41,7 @@ static int copy_disks(const struct vm *vm, struct vm_info *info)
             .size_bytes = from->size_bytes,
             .cluster_bytes = from->cluster_bytes,
             .is_file = from->is_file,
+            .is_encrypted = from->is_encrypted,
             .is_exportable = from->is_exportable,
             .tracked = from->tracked,
         };

@@ -39,7 +39,8 @@ static int add_disk(struct export_subject *subject, const char *target, const st
                                  .fit = fit,
                                  .start = strdup(start),
                                  .why = strdup(why),
-                                 .cluster_bytes = known ? known->cluster_bytes : 0};
+                                 .cluster_bytes = known ? known->cluster_bytes : 0,
+                                 .is_encrypted = known && known->is_encrypted};
     return disk->target && disk->start && disk->why ? 0 : -ENOMEM;
 }
 

@@ -174,6 +174,8 @@ static int read_disk(const xmlNode *node, struct xml_disk *ret_disk)
     ret_disk->format = attribute_or(child(node, "driver"), "type", "raw");
     ret_disk->device = attribute_or(node, "device", "disk");
     ret_disk->readonly = child(node, "readonly") != NULL;
+    ret_disk->is_encrypted =
+        child(child(node, "source"), "encryption") || child(node, "encryption");
     return ret_disk->target && ret_disk->format && ret_disk->device ? 0 : -ENOMEM;
 }
 

@@ -33,7 +33,8 @@ struct xml_disk {
     char *format; /* driver type: "qcow2", "raw"; "raw" where the XML says nothing */
     char *device; /* "disk", "cdrom", "floppy", "lun" */
     bool readonly;
-    bool is_file; /* source is a path on the VM's host */
+    bool is_file;      /* source is a path on the VM's host */
+    bool is_encrypted; /* by QEMU, with a secret that libvirt keeps */
 };
 
 struct xml_domain {
