@@ -134,6 +134,7 @@ class Disk:
         self.target, self.path, self.form, self.cluster = target, path, form, cluster
         self.state = state
         self.changed = 0  # the clock's time of the last write
+        self.is_layered = False  # has external snapshots
 
     @property
     def tracked(self):
@@ -225,6 +226,16 @@ class Machine:
             for disk in self.disks)
         self.fill("domain.xml.in", f"{self.root}/etc/qemu/{VM}.xml", NAME=VM, UUID=uuid.uuid4(),
                   TYPE="qemu", FOLDER=self.folder, DISKS=text)
+
+    def replace(self, path, by):
+        """Another image for a disk, in the definition; while no service has it."""
+        definition = f"{self.root}/etc/qemu/{VM}.xml"
+        with open(definition, encoding="utf-8") as file:
+            text = file.read()
+        if path not in text:
+            raise Failure(f"{path} is not in the definition: {text}")
+        with open(definition, "w", encoding="utf-8") as file:
+            file.write(text.replace(path, by))
 
     @staticmethod
     def fill(template, path, **values):
@@ -612,6 +623,7 @@ class History:
                                    ("if_lost", "IfBaseLost", "full"),
                                    ("exact", "RequireExact", "yes"), ("keep", "KeepHold", "yes"),
                                    ("name", "ReferencePoint", None),
+                                   ("compression", "Compression", None),
                                    ("bandwidth", "Bandwidth", None)):
             if ask[key]:
                 lines.append(f"{setting}={text or ask[key]}")
@@ -671,7 +683,11 @@ class History:
             self.do_write()
 
     def do_resize(self):
-        disk = self.random.choice(self.disks)
+        # QEMU does not add up bitmaps of different sizes: see test-libvirtd-snapshots.sh.
+        disks = [disk for disk in self.disks if not disk.is_layered]
+        if not disks:
+            return
+        disk = self.random.choice(disks)
         size = disk.state.size + 512 * self.random.choice([1, 127, 128, 2048, 4097])
         self.say(f"resize {disk.target} {disk.state.size} to {size} "
                  f"({'on' if self.running else 'off'})")
@@ -848,9 +864,30 @@ class History:
         self.say("start the VM")
         self.restart(True)
 
-    def restart(self, with_vm):
+    def do_snapshot(self):
+        """An external snapshot, with the bitmaps that libvirt begins anew in the new image."""
+        rnd = self.random
+        disk = rnd.choice([disk for disk in self.disks if disk.tracked])
+        path = f"{self.folder}/{disk.target}-snapshot{self.step}.qcow2"
+        disk.cluster = rnd.choice([65536, 65536, 4096, 1 << 20])
+        self.say(f"snapshot of {disk.target}, cluster_size={disk.cluster}")
+        disk.is_layered = True
+
+        def take():
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={disk.cluster}",
+                "-b", disk.path, "-F", "qcow2", path)
+            for point in self.points:
+                if disk.target in point.covers - point.broken:
+                    run("qemu-img", "bitmap", "--add", "-f", "qcow2", path, point.name)
+            self.machine.replace(disk.path, path)
+            disk.path = path
+        self.restart(False, take)
+
+    def restart(self, with_vm, between=None):
         """A hold is found again, or its job has ended: which of them is the service's choice."""
         self.machine.end(self.random.random() < 0.3)
+        if between:
+            between()
         self.machine.begin(with_vm)
         self.running = with_vm
         for point in self.points:
@@ -878,7 +915,7 @@ class History:
         rnd = self.random
         subject = self.subject_disks(point)
         ask = dict.fromkeys(("base", "disks", "base_dir", "name", "bandwidth", "exists", "exact",
-                             "keep", "if_lost", "format", "checksum"))
+                             "keep", "if_lost", "format", "checksum", "compression"))
         ask["dir"] = f"{self.folder}/exports/{len(self.exports)}-{self.step}"
         ask["base"] = base
         if rnd.random() < 0.3:
@@ -890,6 +927,8 @@ class History:
             ask["checksum"] = rnd.choice(["none", "sha256"])
         if rnd.random() < 0.1 if base else rnd.random() < 0.25:
             ask["format"] = rnd.choice(["raw", "raw", "qcow2"]) if not base else "qcow2"
+        if ask["format"] != "raw" and rnd.random() < 0.2:
+            ask["compression"] = rnd.choice(["zstd", "zstd:1", "zstd:9"])
         return ask
 
     def pick_base(self, point):
@@ -1100,6 +1139,18 @@ class History:
             if export.rooted[target]:
                 self.compare(path, disk["format"], state, what)
 
+    def check_restored(self, export):
+        """What refpoint-restore makes of it."""
+        flat = f"{self.folder}/restored.raw"
+        for target, state in export.states.items():
+            if not export.rooted[target]:
+                continue
+            run(f"{TESTS}/../scripts/refpoint-restore", export.path, "--disk", target, "--verify",
+                "--quiet", "--force", flat)
+            difference = state.difference(flat)
+            if difference:
+                raise Failure(f"restored {export.path}, {target}: {difference}")
+
     def compare_on_flat(self, path, base, state, what):
         flat, delta = f"{self.folder}/flat.raw", f"{self.folder}/delta.qcow2"
         base.write_raw(flat)
@@ -1125,6 +1176,7 @@ class History:
             (self.do_kill, 0.7 if on else 0),
             (self.do_restart, 0.8 if on else 0.3),
             (self.do_start, 0 if on else 3),
+            (self.do_snapshot, 0 if on or held else 0.8),
         ]
 
     def play(self):
@@ -1152,6 +1204,8 @@ class History:
         self.check_points()
         for export in self.exports:
             self.check_export(export, False)
+        for export in self.random.sample(self.exports, min(2, len(self.exports))):
+            self.check_restored(export)
         self.machine.end()
         left = self.machine.processes()
         for name in ("run", "scratch"):
