@@ -313,11 +313,13 @@ void backend_refresh(struct backend *backend, uint64_t parent, enum rp_kind kind
 int backend_vm_info(struct backend *backend, uint64_t vm, struct vm_info *ret_info,
                     struct rp_error *e)
 {
+    registry_look_at_vm(backend->registry, vm);
     return registry_vm_info(backend->registry, vm, ret_info, e);
 }
 
 int backend_vm_xml(struct backend *backend, uint64_t vm, char **ret_xml, struct rp_error *e)
 {
+    registry_look_at_vm(backend->registry, vm);
     return registry_vm_xml(backend->registry, vm, ret_xml, e);
 }
 
@@ -433,9 +435,9 @@ int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, str
 }
 
 int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
-                         bool whole, unsigned *ret_settings, struct rp_error *e)
+                         enum text_state state, unsigned *ret_settings, struct rp_error *e)
 {
-    return create_check(backend->registry, vm, text, length, whole, ret_settings, e);
+    return create_check(backend->registry, vm, text, length, state == TEXT_WHOLE, ret_settings, e);
 }
 
 void backend_create_receiving(struct backend *backend, uint64_t vm, int delta)
@@ -472,10 +474,10 @@ void backend_export_receiving(struct backend *backend, uint64_t owner, int delta
 }
 
 int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
-                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         enum text_state state, const struct caller *caller, unsigned *ret_settings,
                          struct rp_error *e)
 {
-    return order_check(&backend->desk, owner, text, length, whole, caller, ret_settings, e);
+    return order_check(&backend->desk, owner, text, length, state, caller, ret_settings, e);
 }
 
 void backend_export_refused(struct backend *backend, uint64_t owner, const struct rp_error *e)

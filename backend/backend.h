@@ -314,13 +314,20 @@ int backend_refpoint_delete(struct backend *backend, uint64_t refpoint, struct r
 /* Lets go of the held data; nothing to do when it is not held. RESULT_IN_USE while its job runs. */
 int backend_hold_release(struct backend *backend, uint64_t refpoint, struct rp_error *e);
 
+/* How much of a text that is being written is there. */
+enum text_state {
+    TEXT_GROWING,     /* what a further line may set right is no reason to refuse */
+    TEXT_SEEMS_WHOLE, /* several lines in one piece: the last chance to tell who ignores close() */
+    TEXT_WHOLE,
+};
+
 /*
  * The same by settings written to vms/<vm>/create: comments only; would this text be accepted; make
  * it (*ret_refpoint = 0 for a text without a setting). As for exports below.
  */
 int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, struct rp_error *e);
 int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
-                         bool whole, unsigned *ret_settings, struct rp_error *e);
+                         enum text_state state, unsigned *ret_settings, struct rp_error *e);
 void backend_create_receiving(struct backend *backend, uint64_t vm, int delta);
 void backend_create_refused(struct backend *backend, uint64_t vm, const struct rp_error *e);
 int backend_create_start(struct backend *backend, uint64_t vm, const char *text, size_t length,
@@ -406,11 +413,11 @@ int backend_export_may_begin(struct backend *backend, uint64_t owner, struct rp_
 void backend_export_receiving(struct backend *backend, uint64_t owner, int delta);
 
 /*
- * Would this text be accepted? With `whole` false only its complete lines are judged. No side
+ * Would this text be accepted? Before it is TEXT_WHOLE only its complete lines are judged. No side
  * effects. *ret_settings is the number of settings seen. Slow (looks at directories).
  */
 int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
-                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         enum text_state state, const struct caller *caller, unsigned *ret_settings,
                          struct rp_error *e);
 
 /* Remembers a refusal so that job/status shows it. Never disturbs a running job. Memory. */

@@ -104,6 +104,11 @@ static int check_fit(const struct export_subject *subject, const struct export_s
                        "'%s'; export with BaseReferencePoint=%s, or in full, or write 0 to hold",
                        line, subject->refpoint, disk->target, disk->start, subject->base,
                        disk->start);
+    case FIT_GONE:
+        return rp_fail(e, RESULT_INVALID_STATE,
+                       "reference point '%s' covers disk '%s', which VM '%s' has no longer; "
+                       "DisksToExport= exports those that it has",
+                       subject->refpoint, disk->target, subject->vm_name);
     }
     return 0;
 }
@@ -125,8 +130,27 @@ static bool has_disk(const struct export_subject *subject, const char *target)
     return false;
 }
 
+static bool fits(const struct export_disk *disk)
+{
+    return disk->fit == FIT_FULL || disk->fit == FIT_EXACT || disk->fit == FIT_LARGER;
+}
+
+/* May a line that is still to come, IfBaseLost= or a choice of disks, make this disk no fault? */
+static bool may_be_mended(const struct export_subject *subject,
+                          const struct export_settings *settings, const struct export_disk *disk)
+{
+    bool is_lost = disk->fit == FIT_LOST || disk->fit == FIT_UNTRACKED;
+
+    if (is_lost && !settings->line[SETTING_IF_BASE_LOST])
+        return true;
+    for (size_t i = 0; i < subject->ndisks && settings->ndisks == 0; i++)
+        if (fits(&subject->disks[i]))
+            return true;
+    return false;
+}
+
 int export_check(const struct export_subject *subject, const struct export_settings *settings,
-                 struct rp_error *e)
+                 enum text_state state, struct rp_error *e)
 {
     for (size_t i = 0; i < settings->ndisks; i++)
         if (!has_disk(subject, settings->disks[i]))
@@ -135,10 +159,10 @@ int export_check(const struct export_subject *subject, const struct export_setti
                 settings->line[SETTING_DISKS], *subject->refpoint ? "reference point" : "VM",
                 *subject->refpoint ? subject->refpoint : subject->vm_name, settings->disks[i]);
     for (size_t i = 0; i < subject->ndisks; i++) {
-        int rc = is_wanted(settings, subject->disks[i].target)
-                     ? check_fit(subject, settings, &subject->disks[i], e)
-                     : 0;
-        if (rc < 0)
+        const struct export_disk *disk = &subject->disks[i];
+        int rc = is_wanted(settings, disk->target) ? check_fit(subject, settings, disk, e) : 0;
+
+        if (rc < 0 && (state != TEXT_GROWING || !may_be_mended(subject, settings, disk)))
             return rc;
     }
     return 0;
@@ -444,7 +468,7 @@ static int prepare(struct export *export, struct rp_error *e)
 {
     const struct export_request *request = export->request;
     uint64_t total = 0;
-    int rc = export_check(request->subject, request->settings, e);
+    int rc = export_check(request->subject, request->settings, TEXT_WHOLE, e);
 
     if (rc == 0)
         rc = choose_disks(export, e);

@@ -23,6 +23,7 @@ enum export_fit {
     FIT_TOO_SHORT, /* its bitmap starts after the base, or elsewhere: changes would be missed */
     FIT_LOST,      /* there is no usable bitmap */
     FIT_UNTRACKED, /* the disk cannot have one */
+    FIT_GONE,      /* the reference point covers it, and the VM has it no longer */
 };
 
 struct export_disk {
@@ -82,7 +83,7 @@ struct export_request {
  * message names the line where one setting alone is at fault.
  */
 int export_check(const struct export_subject *subject, const struct export_settings *settings,
-                 struct rp_error *e);
+                 enum text_state state, struct rp_error *e);
 
 /*
  * Exports. On success the export is complete and on disk; *ret_directory is where, without symbolic

@@ -10,10 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libvirt takes longer names but leaves an orphan bitmap behind when they are too long for qcow2.
- */
-#define REFPOINT_NAME_MAX 200
-
 /* How long mkdir waits for the facts of a VM that has only just appeared. */
 #define KNOWN_TIMEOUT_MS 5000
 
@@ -21,27 +17,6 @@
 #define IDLE_TIMEOUT_MS 35000
 
 /* ---- mkdir ---- */
-
-/* libvirt's schema for names, said before libvirt has to say it in its own words. */
-static int check_name(const char *name, struct rp_error *e)
-{
-    size_t length = strlen(name);
-
-    if (length > REFPOINT_NAME_MAX)
-        return rp_fail(e, RESULT_INVALID_PARAMETER,
-                       "the name has %zu bytes; a reference point's may have %d", length,
-                       REFPOINT_NAME_MAX);
-    if (name[0] == '.')
-        return rp_fail(e, RESULT_INVALID_PARAMETER,
-                       "'%s': a reference point's name cannot begin with a dot", name);
-    for (const char *c = name; *c; c++)
-        if ((*c < '0' || *c > '9') && (*c < 'A' || *c > 'Z') && (*c < 'a' || *c > 'z') &&
-            !strchr("_.-", *c))
-            return rp_fail(e, RESULT_INVALID_PARAMETER,
-                           "'%s': a reference point's name has only letters, digits and _ . -",
-                           name);
-    return 0;
-}
 
 static void clear_mark(struct mark *mark)
 {
@@ -59,31 +34,13 @@ static void clear_mark(struct mark *mark)
     free(mark->bases);
 }
 
-/* True when the spec asks for this disk by name, or for all. */
-static bool is_asked_for(const struct registry_spec *spec, const char *target)
-{
-    for (size_t i = 0; i < spec->ndisks; i++)
-        if (strcmp(spec->disks[i], target) == 0)
-            return true;
-    return spec->ndisks == 0;
-}
-
-static enum hold_part part_of(const struct registry_spec *spec, const struct vm_disk *disk)
-{
-    if (!is_asked_for(spec, disk->target))
-        return HOLD_NOT;
-    if (disk->tracked)
-        return HOLD_MARKED;
-    return spec->untracked && disk->is_exportable ? HOLD_ONLY : HOLD_NOT;
-}
-
 static int copy_targets_locked(const struct vm *vm, struct mark *mark)
 {
     mark->targets = calloc(vm->ndisks + 1, sizeof *mark->targets);
     for (size_t i = 0; mark->targets && i < vm->ndisks; i++) {
         struct hold_target *target = &mark->targets[mark->ntargets];
 
-        target->part = part_of(mark->spec, &vm->disks[i]);
+        target->part = mark_check_part(mark->spec, &vm->disks[i]);
         target->target = strdup(vm->disks[i].target);
         target->file = strdup(vm->disks[i].source);
         target->format = strdup(vm->disks[i].format);
@@ -132,106 +89,55 @@ static int copy_for_mark_locked(const struct vm *vm, struct mark *mark)
     return copy_targets_locked(vm, mark) < 0 || copy_bases_locked(vm, mark) < 0 ? -ENOMEM : 0;
 }
 
-/* Nobody else is at it: one hold a VM, since libvirt has one backup job a domain. */
-static int check_free_locked(struct registry *registry, const struct vm *vm, struct rp_error *e)
+static void give_back_locked(struct registry *registry, struct vm *vm)
 {
-    const struct refpoint *held;
-
-    if (vm->marking)
-        return rp_fail(e, RESULT_IN_USE, "another reference point of VM '%s' is being made",
-                       vm->name);
-    if (!vm->hold)
-        return 0;
-    held = registry_find_refpoint_locked(registry, vm->hold_refpoint);
-    if (!held)
-        return rp_fail(e, RESULT_IN_USE, "VM '%s' is being exported", vm->name);
-    return rp_fail(e, RESULT_IN_USE,
-                   "VM '%s' holds reference point '%s'; export it, or write 0 to its hold",
-                   vm->name, held->name);
+    vm->marking = false;
+    pthread_cond_broadcast(&registry->fresh);
+    registry_enqueue_locked(registry, vm, 0);
 }
 
-/* Every disk that is asked for by name is there and can be marked; without names, one can. */
-static int check_disks_locked(const struct vm *vm, const struct registry_spec *spec,
-                              struct rp_error *e)
+/* Makes the VM ours to mark: nothing refreshes it then. */
+static int take_locked(struct registry *registry, struct vm *vm, const struct registry_spec *spec,
+                       struct rp_error *e)
 {
-    size_t found = 0;
+    int rc = mark_check_free_locked(registry, vm, spec, e);
 
-    for (size_t i = 0; i < vm->ndisks; i++) {
-        const struct vm_disk *disk = &vm->disks[i];
-        enum hold_part part = part_of(spec, disk);
-
-        found += part != HOLD_NOT;
-        if (spec->ndisks && is_asked_for(spec, disk->target) && part == HOLD_NOT)
-            return rp_fail(e, RESULT_NOT_SUPPORTED, "disk '%s' cannot carry a reference point: %s",
-                           disk->target, disk->why_not);
-    }
-    if (found == 0 && spec->ndisks == 0)
-        return rp_fail(e, RESULT_NOT_SUPPORTED,
-                       "VM '%s' has no disk that can carry a reference point (its info says why)",
-                       vm->name);
-    for (size_t i = 0; found < spec->ndisks && i < spec->ndisks; i++)
-        if (!registry_find_disk(vm, spec->disks[i]))
-            return rp_fail(e, RESULT_INVALID_PARAMETER, "VM '%s' has no disk '%s'", vm->name,
-                           spec->disks[i]);
-    return 0;
-}
-
-/* Of a VM that is off, what libvirt does not read for us must be here to be read. */
-static int check_files_locked(const struct vm *vm, const struct registry_spec *spec,
-                              struct rp_error *e)
-{
-    for (size_t i = 0; i < vm->ndisks; i++) {
-        const struct vm_disk *disk = &vm->disks[i];
-
-        if (part_of(spec, disk) != HOLD_NOT && (!disk->is_file || disk->is_encrypted))
-            return rp_fail(e, RESULT_NOT_SUPPORTED,
-                           "VM '%s' is shut off, and disk '%s' (%s) %s: start the VM, or leave "
-                           "the disk out with DisksToExport=",
-                           vm->name, disk->target, disk->source,
-                           disk->is_file ? "is encrypted with a secret that libvirt keeps"
-                                         : "is no file or device of this host");
-    }
-    return 0;
-}
-
-static int check_new_locked(const struct vm *vm, const char *name, struct rp_error *e)
-{
-    if (!registry_find_name_locked(vm, name))
-        return 0;
-    rp_fail(e, RESULT_INVALID_PARAMETER, "reference point '%s' exists", name);
-    e->err = EEXIST;
-    return -EEXIST;
-}
-
-static int check_base_locked(const struct vm *vm, const char *base, struct rp_error *e)
-{
-    if (registry_find_name_locked(vm, base))
-        return 0;
-    return rp_fail(e, RESULT_INVALID_PARAMETER, "VM '%s' has no reference point '%s'", vm->name,
-                   base);
-}
-
-static int may_mark_locked(struct registry *registry, const struct vm *vm,
-                           const struct registry_spec *spec, struct rp_error *e)
-{
-    int rc = 0;
-
-    if (!vm->xml)
-        rc = rp_fail(e, RESULT_NOT_AVAILABLE, "libvirt has not told anything of VM '%s' yet",
-                     vm->name);
-    if (rc == 0 && spec->name)
-        rc = check_new_locked(vm, spec->name, e);
-    if (rc == 0 && spec->base)
-        rc = check_base_locked(vm, spec->base, e);
-    if (rc == 0)
-        rc = check_free_locked(registry, vm, e);
-    if (rc < 0 || registry->is_test)
+    if (rc < 0)
         return rc;
-    if (!vm->active && !registry->is_local)
-        return rp_fail(e, RESULT_NOT_SUPPORTED,
-                       "VM '%s' is shut off, and its images are on another host", vm->name);
-    rc = check_disks_locked(vm, spec, e);
-    return rc == 0 && !vm->active ? check_files_locked(vm, spec, e) : rc;
+    vm->marking = true;
+    if (registry_wait_idle_locked(registry, vm, IDLE_TIMEOUT_MS))
+        return 0;
+    give_back_locked(registry, vm);
+    return rp_fail(e, RESULT_IN_USE, "libvirt has been busy with VM '%s' for %d s", vm->name,
+                   IDLE_TIMEOUT_MS / 1000);
+}
+
+static int no_vm(struct rp_error *e)
+{
+    return rp_fail_errno(e, ENOENT, "no such VM");
+}
+
+/*
+ * Which disks there are, and in which files, is asked for once more: libvirt does not tell of every
+ * change, and a point in an image that the VM has no longer would be lost. The lock is let go of
+ * meanwhile.
+ */
+static int look_locked(struct registry *registry, struct mark *mark, struct rp_error *e)
+{
+    struct vm *vm = mark->vm;
+    int rc;
+
+    if (!registry->is_test) {
+        pthread_mutex_unlock(&registry->lock);
+        registry_refresh_domain(registry, vm);
+        pthread_mutex_lock(&registry->lock);
+    }
+    if (!vm->name || vm->gone)
+        return no_vm(e);
+    rc = mark_check_disks_locked(registry, vm, mark->spec, e);
+    if (rc == 0 && copy_for_mark_locked(vm, mark) < 0)
+        rc = rp_fail_memory(e);
+    return rc;
 }
 
 static int begin_mark(struct registry *registry, uint64_t serial, struct mark *mark,
@@ -246,25 +152,14 @@ static int begin_mark(struct registry *registry, uint64_t serial, struct mark *m
         vm->refs++;
         registry_wait_known_locked(registry, vm, KNOWN_TIMEOUT_MS);
     }
-    rc = !vm || !vm->name || vm->gone ? rp_fail_errno(e, ENOENT, "no such VM")
-                                      : may_mark_locked(registry, vm, mark->spec, e);
-    /* A pool that was not active may be by the next try, and nothing tells of it. */
-    if (rc < 0 && e->result == RESULT_NOT_SUPPORTED)
-        registry_enqueue_locked(registry, vm, TASK_DOMAIN);
-    if (rc == 0 && copy_for_mark_locked(vm, mark) < 0)
-        rc = rp_fail_memory(e);
+    rc = !vm || !vm->name || vm->gone ? no_vm(e) : take_locked(registry, vm, mark->spec, e);
     if (rc == 0) {
-        vm->marking = true;
-        if (!registry_wait_idle_locked(registry, vm, IDLE_TIMEOUT_MS)) {
-            vm->marking = false;
-            registry_enqueue_locked(registry, vm, 0);
-            rc = rp_fail(e, RESULT_IN_USE, "libvirt has been busy with VM '%s' for %d s", vm->name,
-                         IDLE_TIMEOUT_MS / 1000);
-        }
-    }
-    if (rc == 0)
         mark->vm = vm;
-    else if (vm)
+        rc = look_locked(registry, mark, e);
+        if (rc < 0)
+            give_back_locked(registry, vm);
+    }
+    if (rc < 0 && vm)
         registry_unref_vm_locked(vm);
     pthread_mutex_unlock(&registry->lock);
     return rc;
@@ -569,7 +464,7 @@ static int create(struct registry *registry, uint64_t vm, const struct registry_
 {
     struct mark mark = {.spec = spec};
     struct made made = {.uses = uses};
-    int rc = spec->name ? check_name(spec->name, e) : 0;
+    int rc = spec->name ? mark_check_name(spec->name, e) : 0;
 
     if (rc == 0)
         rc = begin_mark(registry, vm, &mark, e);
@@ -618,47 +513,6 @@ static int refuse(struct registry *registry, uint64_t serial, const struct rp_er
 {
     registry_refused(registry, serial, e);
     return -e->err;
-}
-
-int registry_check_name(struct registry *registry, uint64_t serial, const char *name,
-                        struct rp_error *e)
-{
-    struct vm *vm;
-    int rc = check_name(name, e);
-
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&registry->lock);
-    vm = table_find(&registry->vms, serial);
-    rc = vm ? check_new_locked(vm, name, e) : rp_fail_errno(e, ENOENT, "no such VM");
-    pthread_mutex_unlock(&registry->lock);
-    return rc;
-}
-
-int registry_check_base(struct registry *registry, uint64_t serial, const char *base,
-                        struct rp_error *e)
-{
-    struct vm *vm;
-    int rc;
-
-    pthread_mutex_lock(&registry->lock);
-    vm = table_find(&registry->vms, serial);
-    rc = vm ? check_base_locked(vm, base, e) : rp_fail_errno(e, ENOENT, "no such VM");
-    pthread_mutex_unlock(&registry->lock);
-    return rc;
-}
-
-int registry_check_disks(struct registry *registry, uint64_t serial,
-                         const struct registry_spec *spec, struct rp_error *e)
-{
-    struct vm *vm;
-    int rc;
-
-    pthread_mutex_lock(&registry->lock);
-    vm = table_find(&registry->vms, serial);
-    rc = vm ? check_disks_locked(vm, spec, e) : rp_fail_errno(e, ENOENT, "no such VM");
-    pthread_mutex_unlock(&registry->lock);
-    return rc;
 }
 
 int registry_create(struct registry *registry, uint64_t vm, const struct registry_spec *spec,

@@ -70,6 +70,12 @@ int order_base_name(const struct export_settings *settings, const char *vm_name,
 
 /* ---- judging ---- */
 
+/* A line is judged by what was known a second ago; all of them together by what is. */
+#define ORDER_AGE_MS 1000
+
+/* The last check, for which close() waited, was just before. */
+#define ORDER_START_AGE_MS 100
+
 static enum settings_scope scope_of(uint64_t owner)
 {
     return rp_serial_kind(owner) == KIND_VM ? SETTINGS_OF_VM : SETTINGS_OF_REFPOINT;
@@ -115,7 +121,7 @@ static int check_directories(const struct export_settings *settings, const struc
 }
 
 static int judge(struct order_desk *desk, uint64_t owner, const struct export_settings *settings,
-                 const struct caller *caller, struct rp_error *e)
+                 enum text_state state, const struct caller *caller, struct rp_error *e)
 {
     struct export_subject subject;
     int rc = registry_check_driver(desk->registry, e);
@@ -125,24 +131,27 @@ static int judge(struct order_desk *desk, uint64_t owner, const struct export_se
     if (rc == 0)
         rc = find_subject(desk, owner, settings, false, &subject, e);
     if (rc == 0) {
-        rc = export_check(&subject, settings, e);
+        rc = export_check(&subject, settings, state, e);
         export_subject_clear(&subject);
     }
     return rc;
 }
 
 int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_t length,
-                bool whole, const struct caller *caller, unsigned *ret_settings, struct rp_error *e)
+                enum text_state state, const struct caller *caller, unsigned *ret_settings,
+                struct rp_error *e)
 {
     struct export_settings settings;
     unsigned count;
-    int rc = settings_parse(text, length, whole, scope_of(owner), &settings, e);
+    int rc = settings_parse(text, length, state == TEXT_WHOLE, scope_of(owner), &settings, e);
 
     if (rc < 0)
         return rc;
     count = settings.count;
-    if (count > 0)
-        rc = judge(desk, owner, &settings, caller, e);
+    if (count > 0) {
+        registry_freshen(desk->registry, owner, state == TEXT_GROWING ? ORDER_AGE_MS : 0);
+        rc = judge(desk, owner, &settings, state, caller, e);
+    }
     settings_clear(&settings);
     if (rc == 0)
         *ret_settings = count;
@@ -491,8 +500,10 @@ static int submit(struct order *order, uint64_t *ret_job, struct rp_error *e)
 
 static int start(struct order *order, uint64_t *ret_job, struct rp_error *e)
 {
-    int rc = judge(order->desk, order->owner, &order->settings, &order->caller, e);
+    int rc;
 
+    registry_freshen(order->desk->registry, order->owner, ORDER_START_AGE_MS);
+    rc = judge(order->desk, order->owner, &order->settings, TEXT_WHOLE, &order->caller, e);
     if (rc == 0)
         rc = find_subject(order->desk, order->owner, &order->settings, true, &order->subject, e);
     if (rc == 0) {

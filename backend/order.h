@@ -27,7 +27,7 @@ int order_print_template(struct order_desk *desk, uint64_t owner, FILE *out, str
 int order_may_begin(struct order_desk *desk, uint64_t owner, struct rp_error *e);
 void order_receiving(struct order_desk *desk, uint64_t owner, int delta);
 int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_t length,
-                bool whole, const struct caller *caller, unsigned *ret_settings,
+                enum text_state state, const struct caller *caller, unsigned *ret_settings,
                 struct rp_error *e);
 void order_refused(struct order_desk *desk, uint64_t owner, const struct rp_error *e);
 int order_start(struct order_desk *desk, uint64_t owner, const char *text, size_t length,

@@ -229,8 +229,9 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     return topics;
 }
 
-static void refresh_domain(struct registry *registry, struct vm *vm)
+void registry_refresh_domain(struct registry *registry, struct vm *vm)
 {
+    int64_t asked = registry_now_ms();
     struct virt_domain domain;
     struct xml_domain parsed;
     struct vm_disk *disks;
@@ -257,6 +258,7 @@ static void refresh_domain(struct registry *registry, struct vm *vm)
         ndisks = vm->ndisks;
         tasks = vm->xml ? TASK_SIZES : TASK_SIZES | TASK_LIST; /* see list_domains() */
         topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
+        vm->domain_ms = asked;
         registry_enqueue_locked(registry, vm, tasks);
         pthread_mutex_unlock(&registry->lock);
         registry_free_disks(disks, ndisks);
@@ -596,7 +598,7 @@ void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks
     if ((tasks & TASK_ORPHAN) && registry_readopt(registry, vm) < 0 && !vm->xml)
         return; /* nobody can mark the VM until that is decided; the keeper asks again */
     if (tasks & TASK_DOMAIN)
-        refresh_domain(registry, vm);
+        registry_refresh_domain(registry, vm);
     if ((tasks & TASK_DOMAIN) && !vm->active && registry->is_local && !registry->is_test)
         mark_offline_recover(registry, vm->uuid);
     if (tasks & TASK_THAW)

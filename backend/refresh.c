@@ -113,7 +113,7 @@ static int list_domains(struct registry *registry, struct rp_error *e)
     pthread_mutex_lock(&registry->lock);
     /*
      * Also those that libvirt no longer lists: their refresh finds them gone. What the new ones are
-     * comes before the points of any of them: see refresh_domain().
+     * comes before the points of any of them: see registry_refresh_domain().
      */
     for (size_t i = 0; i < registry->vms.count; i++) {
         struct vm *vm = registry->vms.items[i];
@@ -225,6 +225,50 @@ static void *keeper(void *opaque)
 }
 
 /* ---- waiting for it ---- */
+
+/* Also those that wait: a VM that is being marked, or that libvirt does not tell of, is not fresh.
+ */
+static bool wants_definition_locked(struct registry *registry, const struct vm *vm, int64_t since)
+{
+    return !vm->gone && !vm->marking && vm->domain_ms < since && virt_is_connected(registry->virt);
+}
+
+void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_age_ms)
+{
+    uint64_t serial = registry_vm_of(registry, owner);
+    int64_t now = registry_now_ms(), end = now + REGISTRY_FRESHEN_MS;
+    struct timespec until = after_ms(REGISTRY_FRESHEN_MS);
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    if (vm && !registry->is_test && wants_definition_locked(registry, vm, now - max_age_ms)) {
+        vm->refs++;
+        enqueue_first_locked(registry, vm, TASK_DOMAIN);
+        while (wants_definition_locked(registry, vm, now) && registry_now_ms() < end &&
+               !registry->stop)
+            pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
+        registry_unref_vm_locked(vm);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void registry_look_at_vm(struct registry *registry, uint64_t serial)
+{
+    bool may = true;
+    struct vm *vm;
+
+    pthread_mutex_lock(&registry->lock);
+    vm = table_find(&registry->vms, serial);
+    if (vm && !(vm->tasks & TASK_DOMAIN) &&
+        wants_definition_locked(registry, vm, registry_now_ms() - REGISTRY_DOMAIN_MS)) {
+        for (int i = 0; i < REGISTRY_DOMAIN_LOOKS && may; i++)
+            may = registry_may_look_locked(registry, true);
+        if (may)
+            registry_enqueue_locked(registry, vm, TASK_DOMAIN);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
 
 /*
  * As many looks as time has passed pay for; what was not used is kept for a second. looked_ms is

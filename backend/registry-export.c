@@ -108,9 +108,18 @@ static bool covers(const struct refpoint *refpoint, const char *target)
 static int expect_disks_locked(const struct vm *vm, const struct refpoint *refpoint,
                                const struct refpoint *base, struct export_subject *subject)
 {
-    subject->disks = calloc(vm->ndisks + 1, sizeof *subject->disks);
+    size_t gone = refpoint ? refpoint->ndisks : 0;
+
+    subject->disks = calloc(vm->ndisks + gone + 1, sizeof *subject->disks);
     if (!subject->disks)
         return -ENOMEM;
+    for (size_t i = 0; i < gone; i++) {
+        const struct refpoint_disk_record *disk = &refpoint->disks[i];
+
+        if (disk->covered && !registry_find_disk(vm, disk->target) &&
+            add_disk(subject, disk->target, NULL, FIT_GONE, "", "") < 0)
+            return -ENOMEM;
+    }
     for (size_t i = 0; i < vm->ndisks; i++) {
         const struct vm_disk *disk = &vm->disks[i];
         bool belongs = refpoint ? covers(refpoint, disk->target) : disk->is_exportable;

@@ -65,6 +65,14 @@
 /* Costly values (bytes changed, health) are asked for again when read and older than this. */
 #define REGISTRY_SIZES_MS 5000
 
+/*
+ * A definition is asked for again when read and older than this: not every change of it comes with
+ * an event (virsh attach-disk --config, external snapshots). That costs libvirt as much as so many
+ * looks.
+ */
+#define REGISTRY_DOMAIN_MS    10000
+#define REGISTRY_DOMAIN_LOOKS 4
+
 /* What a VM's refresh is to do: bits of vm->tasks. */
 enum task {
     TASK_DOMAIN = 1, /* name, state, XML, disks */
@@ -139,6 +147,7 @@ struct vm {
     struct rp_error refusal; /* of mkdir, rmdir, hold */
     struct slot slot;        /* of the VM's own export */
 
+    int64_t domain_ms;   /* when the definition was last asked for, and came */
     int64_t asked_ms;    /* since when a list of them is being waited for; 0 = it is not */
     int64_t list_ms;     /* when the list of reference points was last asked for, and came */
     unsigned generation; /* counts our own changes: a list asked for before one is thrown away */
@@ -419,6 +428,17 @@ void registry_changed(struct registry *registry, uint64_t serial, unsigned topic
 void registry_wait_known_locked(struct registry *registry, const struct vm *vm,
                                 unsigned timeout_ms);
 /*
+ * For settings about the VM that are to be judged: what is known of its definition is asked for
+ * again when older than that, and waited for, REGISTRY_FRESHEN_MS at most. Slow.
+ */
+#define REGISTRY_FRESHEN_MS 2000
+void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_age_ms);
+/* Somebody reads: asks again where it is older than REGISTRY_DOMAIN_MS, and does not wait. */
+void registry_look_at_vm(struct registry *registry, uint64_t vm);
+/* Asks for it here and now. Only while the VM is being marked, and no refresher works on it. Slow.
+ */
+void registry_refresh_domain(struct registry *registry, struct vm *vm);
+/*
  * Until no refresher works on the VM; false if one still does after that time. With vm->marking set
  * before, none begins again. QEMU 7.2 dies of an assertion when its block nodes are queried while
  * a scratch file is being made for a backup: so nobody asks libvirt for sizes meanwhile.
@@ -505,6 +525,14 @@ struct made {
 
 void mark_describe(struct registry *registry, const struct mark *mark, struct made *made,
                    struct hold_request *ret_request);
+
+/* mark-check.c: whether what the spec asks for may be marked, and which part a disk has in it. */
+int mark_check_name(const char *name, struct rp_error *e);
+int mark_check_free_locked(struct registry *registry, const struct vm *vm,
+                           const struct registry_spec *spec, struct rp_error *e);
+int mark_check_disks_locked(struct registry *registry, const struct vm *vm,
+                            const struct registry_spec *spec, struct rp_error *e);
+enum hold_part mark_check_part(const struct registry_spec *spec, const struct vm_disk *disk);
 
 /* mark-offline.c: the point in the images and in libvirt; the images served; the point removed. */
 int mark_offline_point(struct registry *registry, const struct mark *mark, struct rp_error *e);

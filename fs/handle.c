@@ -439,17 +439,18 @@ static int gather(struct handle *handle, const struct text_op *op, struct rp_err
     return 0;
 }
 
-static int check(struct handle *handle, bool whole, unsigned *ret_values, struct rp_error *e)
+static int check(struct handle *handle, enum text_state state, unsigned *ret_values,
+                 struct rp_error *e)
 {
     size_t length = handle->length;
 
     /* What another thread of the writer has yet to fill in is no reason to refuse. */
-    if (!whole && length > 0) {
+    if (state != TEXT_WHOLE && length > 0) {
         const char *gap = memchr(handle->text, 0, length);
         if (gap)
             length = (size_t)(gap - handle->text);
     }
-    return handle->node.attr->store->check(&handle->node, handle->text, length, whole,
+    return handle->node.attr->store->check(&handle->node, handle->text, length, state,
                                            &handle->caller, ret_values, e);
 }
 
@@ -463,13 +464,28 @@ static int commit(struct handle *handle, struct rp_error *e)
     return ret < 0 ? ret : 0;
 }
 
+/*
+ * Shells see the errors of write(2) alone. One that gives several lines to a single write has most
+ * likely written all of them (dash's printf, cat); bash gives each line to a write of its own.
+ */
+static enum text_state state_after(const struct handle *handle, const struct text_op *op)
+{
+    const char *text = handle->text;
+    const char *first = op->size > 0 ? memchr(text, '\n', op->size) : NULL;
+
+    return handle->length == op->size && first && first < text + op->size - 1 &&
+                   text[op->size - 1] == '\n'
+               ? TEXT_SEEMS_WHOLE
+               : TEXT_GROWING;
+}
+
 static int take_text(struct handle *handle, const struct text_op *op, struct rp_error *e)
 {
     unsigned values = 0;
     int ret = gather(handle, op, e);
 
     if (ret == 0)
-        ret = check(handle, false, &values, e);
+        ret = check(handle, state_after(handle, op), &values, e);
     if (ret == 0 && handle->node.attr->store->at_write && values > 0 && !handle->committed) {
         ret = commit(handle, e);
         handle->committed = ret == 0;
@@ -523,7 +539,7 @@ static void work_check(struct lane_op *lane_op)
     if (handle->poisoned) {
         ret = -handle->poison.err;
     } else if (handle->length > 0 && !handle->committed) {
-        ret = check(handle, true, &values, &e);
+        ret = check(handle, TEXT_WHOLE, &values, &e);
         if (ret < 0)
             store_refuse(&handle->node, &e);
     }

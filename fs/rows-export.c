@@ -15,10 +15,11 @@ static int begin_export(const struct node *node, struct rp_error *e)
     return backend_export_may_begin(node->backend, node->serial, e);
 }
 
-static int check_export(const struct node *node, const char *text, size_t length, bool whole,
-                        const struct caller *caller, unsigned *ret_values, struct rp_error *e)
+static int check_export(const struct node *node, const char *text, size_t length,
+                        enum text_state state, const struct caller *caller, unsigned *ret_values,
+                        struct rp_error *e)
 {
-    return backend_export_check(node->backend, node->serial, text, length, whole, caller,
+    return backend_export_check(node->backend, node->serial, text, length, state, caller,
                                 ret_values, e);
 }
 

@@ -195,10 +195,11 @@ int rows_show_job_cancel(const struct node *node, FILE *out, struct rp_error *e)
 }
 
 /* Any byte but white space is a value: a stray newline from an editor must not stop an export. */
-static int check_cancel(const struct node *node, const char *text, size_t length, bool whole,
-                        const struct caller *caller, unsigned *ret_values, struct rp_error *e)
+static int check_cancel(const struct node *node, const char *text, size_t length,
+                        enum text_state state, const struct caller *caller, unsigned *ret_values,
+                        struct rp_error *e)
 {
-    (void)node, (void)whole, (void)caller, (void)e;
+    (void)node, (void)state, (void)caller, (void)e;
     record_trim(&text, &length);
     *ret_values = length > 0;
     return 0;

@@ -74,10 +74,11 @@ static int show_hold(const struct node *node, FILE *out, struct rp_error *e)
  * 0 lets go. 1 is taken while the instant is held, and does nothing, so that what was read can be
  * written back; it cannot bring back data that is gone.
  */
-static int check_hold(const struct node *node, const char *text, size_t length, bool whole,
-                      const struct caller *caller, unsigned *ret_values, struct rp_error *e)
+static int check_hold(const struct node *node, const char *text, size_t length,
+                      enum text_state state, const struct caller *caller, unsigned *ret_values,
+                      struct rp_error *e)
 {
-    (void)whole, (void)caller;
+    (void)state, (void)caller;
     record_trim(&text, &length);
     if (length == 1 && *text == '1') {
         if (!backend_refpoint_is_held(node->backend, node->serial))

@@ -65,11 +65,12 @@ static int show_create(const struct node *node, FILE *out, struct rp_error *e)
     return backend_create_template(node->backend, node->serial, out, e);
 }
 
-static int check_create(const struct node *node, const char *text, size_t length, bool whole,
-                        const struct caller *caller, unsigned *ret_values, struct rp_error *e)
+static int check_create(const struct node *node, const char *text, size_t length,
+                        enum text_state state, const struct caller *caller, unsigned *ret_values,
+                        struct rp_error *e)
 {
     (void)caller;
-    return backend_create_check(node->backend, node->serial, text, length, whole, ret_values, e);
+    return backend_create_check(node->backend, node->serial, text, length, state, ret_values, e);
 }
 
 static int commit_create(const struct node *node, const char *text, size_t length,

@@ -48,7 +48,7 @@ static int check_and_commit(const struct node *node, const char *text, size_t le
 {
     const struct store *store = node->attr->store;
     unsigned values = 0;
-    int ret = store->check(node, text, length, true, caller, &values, e);
+    int ret = store->check(node, text, length, TEXT_WHOLE, caller, &values, e);
 
     if (ret < 0) {
         store_refuse(node, e);

@@ -48,10 +48,10 @@ struct store {
     /* May a text be written now? NULL = always. Memory. */
     int (*begin)(const struct node *node, struct rp_error *e);
     /*
-     * Would it be taken? With `whole` false more may follow. *ret_values: how many values it
+     * Would it be taken? Before it is TEXT_WHOLE more may follow. *ret_values: how many values it
      * holds; 0 = nothing to commit. Slow.
      */
-    int (*check)(const struct node *node, const char *text, size_t length, bool whole,
+    int (*check)(const struct node *node, const char *text, size_t length, enum text_state state,
                  const struct caller *caller, unsigned *ret_values, struct rp_error *e);
     /*
      * 1: it is taken, and the open file counts as having let go of it (see receiving). Slow. A

@@ -1135,12 +1135,12 @@ int backend_create_template(struct backend *backend, uint64_t vm, FILE *out, str
 }
 
 int backend_create_check(struct backend *backend, uint64_t vm, const char *text, size_t length,
-                         bool whole, unsigned *ret_settings, struct rp_error *e)
+                         enum text_state state, unsigned *ret_settings, struct rp_error *e)
 {
     struct export_settings settings;
     struct object *object;
     unsigned count;
-    int ret = settings_parse(text, length, whole, SETTINGS_OF_CREATE, &settings, e);
+    int ret = settings_parse(text, length, state == TEXT_WHOLE, SETTINGS_OF_CREATE, &settings, e);
 
     if (ret < 0)
         return ret;
@@ -1466,7 +1466,7 @@ static int parse(uint64_t owner, const char *text, size_t length, bool whole,
 }
 
 int backend_export_check(struct backend *backend, uint64_t owner, const char *text, size_t length,
-                         bool whole, const struct caller *caller, unsigned *ret_settings,
+                         enum text_state state, const struct caller *caller, unsigned *ret_settings,
                          struct rp_error *e)
 {
     struct export_settings settings;
@@ -1474,7 +1474,7 @@ int backend_export_check(struct backend *backend, uint64_t owner, const char *te
 
     (void)caller;
     pretend_slow(backend->check_ms);
-    ret = parse(owner, text, length, whole, &settings, e);
+    ret = parse(owner, text, length, state == TEXT_WHOLE, &settings, e);
     if (ret < 0)
         return ret;
     *ret_settings = settings.count;
