@@ -15,9 +15,6 @@
 /* A hold longer than this is no hold but a leak of scratch space. */
 #define HOLD_SECONDS_MAX (7u * 24 * 3600)
 
-/* A line is judged by what was known a second ago; all of them together by what is. */
-#define CREATE_AGE_MS 1000
-
 int create_print_template(struct registry *registry, uint64_t vm, FILE *out, struct rp_error *e)
 {
     struct vm_info info;
@@ -95,8 +92,8 @@ int create_check(struct registry *registry, uint64_t vm, const char *text, size_
     if (rc < 0)
         return rc;
     count = settings.count;
-    if (count > 0)
-        registry_freshen(registry, vm, whole ? 0 : CREATE_AGE_MS);
+    if (settings.ndisks)
+        registry_freshen(registry, vm, 0);
     if (settings.name)
         rc = at_line(&settings, SETTING_NAME, registry_check_name(registry, vm, settings.name, e),
                      e);

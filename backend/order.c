@@ -70,9 +70,6 @@ int order_base_name(const struct export_settings *settings, const char *vm_name,
 
 /* ---- judging ---- */
 
-/* A line is judged by what was known a second ago; all of them together by what is. */
-#define ORDER_AGE_MS 1000
-
 /* The last check, for which close() waited, was just before. */
 #define ORDER_START_AGE_MS 100
 
@@ -148,10 +145,11 @@ int order_check(struct order_desk *desk, uint64_t owner, const char *text, size_
     if (rc < 0)
         return rc;
     count = settings.count;
-    if (count > 0) {
-        registry_freshen(desk->registry, owner, state == TEXT_GROWING ? ORDER_AGE_MS : 0);
+    /* As long as no disk is named, what is refused of a growing text is no matter of the disks. */
+    if (settings.ndisks || (count > 0 && state != TEXT_GROWING))
+        registry_freshen(desk->registry, owner, 0);
+    if (count > 0)
         rc = judge(desk, owner, &settings, state, caller, e);
-    }
     settings_clear(&settings);
     if (rc == 0)
         *ret_settings = count;

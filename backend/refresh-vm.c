@@ -259,6 +259,7 @@ void registry_refresh_domain(struct registry *registry, struct vm *vm)
         tasks = vm->xml ? TASK_SIZES : TASK_SIZES | TASK_LIST; /* see list_domains() */
         topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
         vm->domain_ms = asked;
+        vm->wanted_ms = 0;
         registry_enqueue_locked(registry, vm, tasks);
         pthread_mutex_unlock(&registry->lock);
         registry_free_disks(disks, ndisks);

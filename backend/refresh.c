@@ -226,11 +226,16 @@ static void *keeper(void *opaque)
 
 /* ---- waiting for it ---- */
 
-/* Also those that wait: a VM that is being marked, or that libvirt does not tell of, is not fresh.
- */
+/* A VM that is being marked has just been asked about. */
 static bool wants_definition_locked(struct registry *registry, const struct vm *vm, int64_t since)
 {
     return !vm->gone && !vm->marking && vm->domain_ms < since && virt_is_connected(registry->virt);
+}
+
+/* A libvirt that is overdue with one answer is not waited for once more. */
+static bool is_overdue_locked(const struct vm *vm)
+{
+    return vm->wanted_ms && registry_now_ms() - vm->wanted_ms > REGISTRY_FRESHEN_MS;
 }
 
 void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_age_ms)
@@ -244,9 +249,11 @@ void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_ag
     vm = table_find(&registry->vms, serial);
     if (vm && !registry->is_test && wants_definition_locked(registry, vm, now - max_age_ms)) {
         vm->refs++;
+        if (!vm->wanted_ms)
+            vm->wanted_ms = now;
         enqueue_first_locked(registry, vm, TASK_DOMAIN);
-        while (wants_definition_locked(registry, vm, now) && registry_now_ms() < end &&
-               !registry->stop)
+        while (wants_definition_locked(registry, vm, now) && !is_overdue_locked(vm) &&
+               registry_now_ms() < end && !registry->stop)
             pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);
         registry_unref_vm_locked(vm);
     }

@@ -148,6 +148,7 @@ struct vm {
     struct slot slot;        /* of the VM's own export */
 
     int64_t domain_ms;   /* when the definition was last asked for, and came */
+    int64_t wanted_ms;   /* since when somebody waits for it; 0 = nobody does */
     int64_t asked_ms;    /* since when a list of them is being waited for; 0 = it is not */
     int64_t list_ms;     /* when the list of reference points was last asked for, and came */
     unsigned generation; /* counts our own changes: a list asked for before one is thrown away */

@@ -600,10 +600,12 @@ class History:
         except OSError as error:
             return error.errno
         status = 0
-        try:
-            os.write(file, text.encode())
-        except OSError as error:
-            status = error.errno
+        # bash gives each line to a write of its own, and goes on after one that failed.
+        for piece in text.splitlines(True) if self.random.random() < 0.4 else [text]:
+            try:
+                os.write(file, piece.encode())
+            except OSError as error:
+                status = status or error.errno
         try:
             os.close(file)
         except OSError as error:

@@ -26,6 +26,12 @@ settings "$vm" "ExportDirectory=$T/three"
 export_ends 0 "$vm"
 assert_equal "vda vdb vdc" "$(sed -n 's/^\[disk \(.*\)\]/\1/p' "$T/three/export.ini" | xargs)" \
     "disks of the export"
+qemu-img create -q -f qcow2 "$T/newer.qcow2" 16M
+virsh_ attach-disk web1 "$T/newer.qcow2" vdd --subdriver qcow2 --config >/dev/null
+printf '%s\n' Name=one DisksToExport=vdd >"$vm/create"
+wait_for 10 test -d "$points/one"
+rmdir "$points/one"
+virsh_ detach-disk web1 vdd --config >/dev/null
 mkdir "$points/tue"
 assert_shows disks "vda vdb vdc" "$points/tue/info"
 wait_for 30 shows disks "vda vdb vdc" "$vm/info"
