@@ -54,8 +54,8 @@ needs_recovery "$T/tue/vda.raw" || fail "not frozen, but its journal needs no re
 assert_equal "freeze thaw" "$(linux_hooks web1)" "what the agent did"
 
 # Frozen, and then refused by QEMU.
-assert_fails_with "Input/output error" mkdir "$points/taken"
-refusal_says "Bitmap already exists" web1 || fail "$(cat "$MNT/vms/web1/info")"
+assert_fails_with "File exists" mkdir "$points/taken"
+refusal_says "a bitmap 'taken' already" web1 || fail "$(cat "$MNT/vms/web1/info")"
 [ ! -e "$points/taken" ] || fail "a refused reference point is there"
 wait_for 20 eval '[ "$(linux_hooks web1)" = "freeze thaw freeze thaw" ]'
 linux_goes_on web1
