@@ -129,7 +129,7 @@ static int look_locked(struct registry *registry, struct mark *mark, struct rp_e
 
     if (!registry->is_test) {
         pthread_mutex_unlock(&registry->lock);
-        registry_refresh_domain(registry, vm);
+        registry_refresh_definition(registry, vm);
         pthread_mutex_lock(&registry->lock);
     }
     if (!vm->name || vm->gone)

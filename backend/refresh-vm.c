@@ -229,50 +229,90 @@ static unsigned store_domain_locked(struct vm *vm, struct virt_domain *domain, c
     return topics;
 }
 
-void registry_refresh_domain(struct registry *registry, struct vm *vm)
+/* What libvirt has just told, put in with all that is to be found out by it. */
+static void take_domain(struct registry *registry, struct vm *vm, struct virt_domain *domain,
+                        char **xml, int64_t asked)
+{
+    struct xml_domain parsed;
+    struct vm_disk *disks;
+    struct rp_error ignored;
+    size_t ndisks;
+    unsigned topics, tasks;
+
+    if (xml_parse_domain(*xml, &parsed, &ignored) < 0)
+        return;
+    disks = make_disks(registry, vm, &parsed);
+    if (!disks_are_whole(disks, parsed.ndisks)) {
+        registry_free_disks(disks, disks ? parsed.ndisks : 0);
+        xml_domain_clear(&parsed);
+        return;
+    }
+    pthread_mutex_lock(&registry->lock);
+    ndisks = vm->ndisks;
+    tasks = vm->xml ? TASK_SIZES : TASK_SIZES | TASK_LIST; /* see list_domains() */
+    topics = store_domain_locked(vm, domain, xml, &parsed, &disks);
+    vm->domain_ms = asked;
+    vm->wanted_ms = 0;
+    registry_enqueue_locked(registry, vm, tasks);
+    pthread_mutex_unlock(&registry->lock);
+    registry_free_disks(disks, ndisks);
+    xml_domain_clear(&parsed);
+    if (topics)
+        registry_changed(registry, vm->serial, topics | TOPIC_INFO);
+    if (topics & TOPIC_LIST) {
+        tell_points(registry, vm);
+        registry_changed(registry, 0, TOPIC_LIST);
+    }
+}
+
+/* A volume whose pool is not active may be found later, and the XML is the same. */
+static bool all_are_found(const struct vm *vm)
+{
+    for (size_t i = 0; i < vm->ndisks; i++)
+        if (!vm->disks[i].is_file && *vm->disks[i].source)
+            return false;
+    return true;
+}
+
+/* True when nothing has changed that could have changed the disks; notes that it was asked for. */
+static bool is_as_before(struct registry *registry, struct vm *vm, const struct virt_domain *domain,
+                         const char *xml, int64_t asked)
+{
+    bool same;
+
+    pthread_mutex_lock(&registry->lock);
+    same = !differs(vm->xml, xml) && !differs(vm->name, domain->name) &&
+           strcmp(vm->state, domain->state) == 0 && vm->active == domain->active &&
+           vm->persistent == domain->persistent && (vm->active || all_are_found(vm));
+    if (same) {
+        vm->domain_ms = asked;
+        vm->wanted_ms = 0;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return same;
+}
+
+static void refresh_domain(struct registry *registry, struct vm *vm, bool in_full)
 {
     int64_t asked = registry_now_ms();
     struct virt_domain domain;
-    struct xml_domain parsed;
-    struct vm_disk *disks;
     struct rp_error e;
     char *xml;
-    size_t ndisks;
-    unsigned topics, tasks;
     int rc = virt_get_domain(registry->virt, vm->uuid, &domain, &xml, &e);
 
     if (rc == -ENOENT)
         remove_vm(registry, vm);
     if (rc < 0)
         return;
-    if (xml_parse_domain(xml, &parsed, &e) < 0) {
-        free(xml);
-        virt_domain_clear(&domain);
-        return;
-    }
-    disks = make_disks(registry, vm, &parsed);
-    if (!disks_are_whole(disks, parsed.ndisks)) {
-        registry_free_disks(disks, disks ? parsed.ndisks : 0);
-    } else {
-        pthread_mutex_lock(&registry->lock);
-        ndisks = vm->ndisks;
-        tasks = vm->xml ? TASK_SIZES : TASK_SIZES | TASK_LIST; /* see list_domains() */
-        topics = store_domain_locked(vm, &domain, &xml, &parsed, &disks);
-        vm->domain_ms = asked;
-        vm->wanted_ms = 0;
-        registry_enqueue_locked(registry, vm, tasks);
-        pthread_mutex_unlock(&registry->lock);
-        registry_free_disks(disks, ndisks);
-        if (topics)
-            registry_changed(registry, vm->serial, topics | TOPIC_INFO);
-        if (topics & TOPIC_LIST) {
-            tell_points(registry, vm);
-            registry_changed(registry, 0, TOPIC_LIST);
-        }
-    }
+    if (in_full || !is_as_before(registry, vm, &domain, xml, asked))
+        take_domain(registry, vm, &domain, &xml, asked);
     free(xml);
-    xml_domain_clear(&parsed);
     virt_domain_clear(&domain);
+}
+
+void registry_refresh_definition(struct registry *registry, struct vm *vm)
+{
+    refresh_domain(registry, vm, false);
 }
 
 /* A list of a VM's points as it comes in. */
@@ -598,8 +638,8 @@ void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks
         refresh_list(registry, vm);
     if ((tasks & TASK_ORPHAN) && registry_readopt(registry, vm) < 0 && !vm->xml)
         return; /* nobody can mark the VM until that is decided; the keeper asks again */
-    if (tasks & TASK_DOMAIN)
-        registry_refresh_domain(registry, vm);
+    if (tasks & (TASK_DOMAIN | TASK_DEFINITION))
+        refresh_domain(registry, vm, tasks & TASK_DOMAIN);
     if ((tasks & TASK_DOMAIN) && !vm->active && registry->is_local && !registry->is_test)
         mark_offline_recover(registry, vm->uuid);
     if (tasks & TASK_THAW)

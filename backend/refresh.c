@@ -113,7 +113,7 @@ static int list_domains(struct registry *registry, struct rp_error *e)
     pthread_mutex_lock(&registry->lock);
     /*
      * Also those that libvirt no longer lists: their refresh finds them gone. What the new ones are
-     * comes before the points of any of them: see registry_refresh_domain().
+     * comes before the points of any of them: see take_domain().
      */
     for (size_t i = 0; i < registry->vms.count; i++) {
         struct vm *vm = registry->vms.items[i];
@@ -247,11 +247,13 @@ void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_ag
 
     pthread_mutex_lock(&registry->lock);
     vm = table_find(&registry->vms, serial);
-    if (vm && !registry->is_test && wants_definition_locked(registry, vm, now - max_age_ms)) {
+    /* What is held has the disks that it has. */
+    if (vm && !registry->is_test && (!vm->hold || vm->hold_refpoint != owner) &&
+        wants_definition_locked(registry, vm, now - max_age_ms)) {
         vm->refs++;
         if (!vm->wanted_ms)
             vm->wanted_ms = now;
-        enqueue_first_locked(registry, vm, TASK_DOMAIN);
+        enqueue_first_locked(registry, vm, TASK_DEFINITION);
         while (wants_definition_locked(registry, vm, now) && !is_overdue_locked(vm) &&
                registry_now_ms() < end && !registry->stop)
             pthread_cond_timedwait(&registry->fresh, &registry->lock, &until);

@@ -75,12 +75,13 @@
 
 /* What a VM's refresh is to do: bits of vm->tasks. */
 enum task {
-    TASK_DOMAIN = 1, /* name, state, XML, disks */
-    TASK_LIST = 2,   /* names of checkpoints, and the XML of new ones */
-    TASK_SIZES = 4,  /* sizes of the reference points that want them */
-    TASK_HOLD = 8,   /* is the hold alive, has it run out? */
-    TASK_THAW = 32,  /* try again to thaw the guest's file systems */
-    TASK_ORPHAN = 16 /* a hold that a service which died left behind */
+    TASK_DOMAIN = 1,     /* name, state, XML, disks */
+    TASK_LIST = 2,       /* names of checkpoints, and the XML of new ones */
+    TASK_SIZES = 4,      /* sizes of the reference points that want them */
+    TASK_HOLD = 8,       /* is the hold alive, has it run out? */
+    TASK_THAW = 32,      /* try again to thaw the guest's file systems */
+    TASK_ORPHAN = 16,    /* a hold that a service which died left behind */
+    TASK_DEFINITION = 64 /* state and XML; what the disks are only if those have changed */
 };
 
 struct refpoint_disk_record {
@@ -436,9 +437,8 @@ void registry_wait_known_locked(struct registry *registry, const struct vm *vm,
 void registry_freshen(struct registry *registry, uint64_t owner, unsigned max_age_ms);
 /* Somebody reads: asks again where it is older than REGISTRY_DOMAIN_MS, and does not wait. */
 void registry_look_at_vm(struct registry *registry, uint64_t vm);
-/* Asks for it here and now. Only while the VM is being marked, and no refresher works on it. Slow.
- */
-void registry_refresh_domain(struct registry *registry, struct vm *vm);
+/* TASK_DEFINITION here and now. Only while the VM is marked, and no refresher works on it. Slow. */
+void registry_refresh_definition(struct registry *registry, struct vm *vm);
 /*
  * Until no refresher works on the VM; false if one still does after that time. With vm->marking set
  * before, none begins again. QEMU 7.2 dies of an assertion when its block nodes are queried while
