@@ -95,22 +95,29 @@ static int check_disks_locked(const struct vm *vm, const struct registry_spec *s
     return 0;
 }
 
-/* Of a VM that is off, what libvirt does not read for us must be here to be read. */
+int mark_check_file(const char *vm, const struct vm_disk *disk, const char *or_else,
+                    struct rp_error *e)
+{
+    if (disk->is_file && !disk->is_encrypted)
+        return 0;
+    return rp_fail(e, RESULT_NOT_SUPPORTED,
+                   "VM '%s' is shut off, and disk '%s' (%s) %s: start the VM%s", vm, disk->target,
+                   disk->source,
+                   disk->is_file ? "is encrypted with a secret that libvirt keeps"
+                                 : "is no file or device of this host",
+                   or_else);
+}
+
 static int check_files_locked(const struct vm *vm, const struct registry_spec *spec,
                               struct rp_error *e)
 {
-    for (size_t i = 0; i < vm->ndisks; i++) {
-        const struct vm_disk *disk = &vm->disks[i];
+    int rc = 0;
 
-        if (mark_check_part(spec, disk) != HOLD_NOT && (!disk->is_file || disk->is_encrypted))
-            return rp_fail(e, RESULT_NOT_SUPPORTED,
-                           "VM '%s' is shut off, and disk '%s' (%s) %s: start the VM, or leave "
-                           "the disk out with DisksToExport=",
-                           vm->name, disk->target, disk->source,
-                           disk->is_file ? "is encrypted with a secret that libvirt keeps"
-                                         : "is no file or device of this host");
-    }
-    return 0;
+    for (size_t i = 0; i < vm->ndisks && rc == 0; i++)
+        if (mark_check_part(spec, &vm->disks[i]) != HOLD_NOT)
+            rc = mark_check_file(vm->name, &vm->disks[i],
+                                 ", or leave the disk out with DisksToExport=", e);
+    return rc;
 }
 
 static int check_new_locked(const struct vm *vm, const char *name, struct rp_error *e)

@@ -293,44 +293,56 @@ int mark_offline_serve(struct registry *registry, const struct mark *mark, struc
 
 /* ---- removing ---- */
 
-static void free_files(char **files, size_t count)
+static void free_files(char **files)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; files && files[i]; i++)
         free(files[i]);
     free(files);
 }
 
-/* The images of the disks that the point covers, copied: all of them, or none and -ENOMEM. */
+/* The images of the disks that the point covers, as far as the VM still has them. All or none. */
+static int copy_files_locked(const struct vm *vm, const struct refpoint *refpoint, char **files,
+                             struct rp_error *e)
+{
+    size_t count = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < refpoint->ndisks && rc == 0; i++) {
+        const struct vm_disk *disk = registry_find_disk(vm, refpoint->disks[i].target);
+
+        if (!refpoint->disks[i].covered || !disk)
+            continue;
+        rc = mark_check_file(vm->name ? vm->name : "", disk, "", e);
+        if (rc == 0)
+            files[count] = strdup(disk->source);
+        if (rc == 0 && !files[count++])
+            rc = rp_fail_memory(e);
+    }
+    return rc;
+}
+
 static int copy_files(struct registry *registry, struct vm *vm, uint64_t serial, char ***ret_files,
-                      size_t *ret_count)
+                      struct rp_error *e)
 {
     const struct refpoint *refpoint;
-    char **files = NULL;
-    size_t count = 0;
-    bool lacks_memory = false;
+    char **files;
+    size_t max;
+    int rc = 0;
 
     pthread_mutex_lock(&registry->lock);
     refpoint = table_find(&vm->refpoints, serial);
-    if (refpoint) {
-        files = calloc(refpoint->ndisks + 1, sizeof *files);
-        lacks_memory = !files;
-    }
-    for (size_t i = 0; files && !lacks_memory && i < refpoint->ndisks; i++) {
-        const struct vm_disk *disk = registry_find_disk(vm, refpoint->disks[i].target);
-
-        if (!refpoint->disks[i].covered || !disk || !disk->is_file)
-            continue;
-        files[count] = strdup(disk->source);
-        lacks_memory = !files[count];
-        count += !lacks_memory;
-    }
+    max = refpoint ? refpoint->ndisks : 0;
+    files = calloc(max + 1, sizeof *files);
+    if (!files)
+        rc = rp_fail_memory(e);
+    else if (refpoint)
+        rc = copy_files_locked(vm, refpoint, files, e);
     pthread_mutex_unlock(&registry->lock);
-    if (lacks_memory) {
-        free_files(files, count);
-        return -ENOMEM;
+    if (rc < 0) {
+        free_files(files);
+        return rc;
     }
     *ret_files = files;
-    *ret_count = count;
     return 0;
 }
 
@@ -338,14 +350,13 @@ int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpo
                         const char *name, struct rp_error *e)
 {
     char **files;
-    size_t count;
-    int rc = copy_files(registry, vm, refpoint, &files, &count);
+    int rc = copy_files(registry, vm, refpoint, &files, e);
 
     if (rc < 0)
-        return rp_fail_memory(e);
+        return rc;
     /* Bitmaps first: what is left by a failure half-way is a point that can be removed again. */
-    for (size_t i = 0; i < count && rc == 0; i++)
+    for (size_t i = 0; files[i] && rc == 0; i++)
         rc = offline_remove_bitmap(files[i], name, e);
-    free_files(files, count);
+    free_files(files);
     return rc == 0 ? virt_delete_checkpoint(registry->virt, vm->uuid, name, true, e) : rc;
 }

@@ -533,6 +533,12 @@ int mark_check_free_locked(struct registry *registry, const struct vm *vm,
                            const struct registry_spec *spec, struct rp_error *e);
 int mark_check_disks_locked(struct registry *registry, const struct vm *vm,
                             const struct registry_spec *spec, struct rp_error *e);
+/*
+ * Refuses a disk whose image cannot be read or changed here while the VM is off, by libvirt alone.
+ * `or_else` is added to the advice to start it.
+ */
+int mark_check_file(const char *vm, const struct vm_disk *disk, const char *or_else,
+                    struct rp_error *e);
 enum hold_part mark_check_part(const struct registry_spec *spec, const struct vm_disk *disk);
 
 /* mark-offline.c: the point in the images and in libvirt; the images served; the point removed. */

@@ -206,6 +206,9 @@ int registry_delete(struct registry *registry, uint64_t refpoint, struct rp_erro
     rc = refuse_if_used(registry, vm, refpoint, name, e);
     if (rc == 0)
         rc = registry_end_hold(registry, vm, refpoint, e);
+    /* Which images it has, or whether it was started, may be news. */
+    if (rc == 0 && is_off(registry, vm))
+        registry_freshen(registry, vm->serial, 0);
     if (rc == 0)
         rc = is_off(registry, vm) ? mark_offline_delete(registry, vm, refpoint, name, e)
                                   : delete_online(registry, vm, name, e);

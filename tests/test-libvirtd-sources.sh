@@ -101,4 +101,12 @@ assert_same "nbd+unix:///?socket=$T/tracked.sock" "$T/wed/vdc.qcow2"
 assert_fails_with "Operation not supported" \
     settings "$vm" "ExportDirectory=$T/no" BaseReferencePoint=wed
 assert_says "disk 'vdd'" last_refusal "$vm/job/status"
+
+# Off again, points cannot be removed from the network's image, and none is forgotten.
+virsh_ destroy --graceful web1 >/dev/null
+wait_for 10 shows state "shut off" "$vm/info"
+assert_fails_with "not supported" rmdir "$points/wed"
+assert_says "disk 'vdc' (nbd:)" last_refusal "$vm/info"
+[ -d "$points/wed" ] || fail "wed is gone"
+rmdir "$points/mon"
 unmount_rp
