@@ -319,10 +319,9 @@ static bool copy_files(struct offline *offline, const struct offline_disk *disk)
 static struct offline *new_offline(const char *socket_path, const struct offline_disk *disks,
                                    size_t ndisks)
 {
+    struct offline *offline = calloc(1, sizeof *offline);
     bool is_whole = true;
     size_t nfiles = 0;
-
-    struct offline *offline = calloc(1, sizeof *offline);
 
     if (!offline)
         return NULL;

@@ -445,6 +445,12 @@ void registry_refresh_definition(struct registry *registry, struct vm *vm);
  * a scratch file is being made for a backup: so nobody asks libvirt for sizes meanwhile.
  */
 bool registry_wait_idle_locked(struct registry *registry, const struct vm *vm, unsigned timeout_ms);
+/*
+ * refresh-disks.c: the disks of that definition, as many as it has; NULL when out of memory.
+ * Volumes in it are replaced by the files that they are. Slow.
+ */
+struct vm_disk *refresh_disks(struct registry *registry, const struct vm *vm,
+                              struct xml_domain *domain);
 /* Does what the bits of `tasks` say: refresh-vm.c, for the refreshers. Slow. */
 void registry_run_tasks(struct registry *registry, struct vm *vm, unsigned tasks);
 int registry_start_threads(struct registry *registry, struct rp_error *e);
