@@ -54,8 +54,11 @@ static uint64_t get64(const unsigned char *at)
 
 static int read_at(int fd, void *buffer, size_t length, uint64_t offset, struct rp_error *e)
 {
-    ssize_t got = pread(fd, buffer, length, (off_t)offset);
+    ssize_t got;
 
+    if (offset > INT64_MAX - length)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "it points past the end of any file");
+    got = pread(fd, buffer, length, (off_t)offset);
     if (got < 0)
         return rp_fail_errno(e, errno, "reading at %llu", (unsigned long long)offset);
     if ((size_t)got != length)
@@ -78,6 +81,9 @@ static int read_header(int fd, struct qcow2_facts *facts, struct places *places,
     places->backing_bytes = get32(header + 16);
     bits = get32(header + 20);
     facts->size_bytes = get64(header + 24);
+    if (facts->version < 2 || facts->version > 3)
+        return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "it is qcow2 of version %u, which is unknown",
+                       facts->version);
     if (bits < 9 || bits > 21)
         return rp_fail(e, RESULT_INCORRECT_DATA_TYPE, "its clusters have 2^%u bytes", bits);
     facts->cluster_bytes = 1u << bits;
@@ -106,7 +112,7 @@ static int read_extension(int fd, uint32_t type, uint32_t length, uint64_t at,
     unsigned char body[24];
     int rc = 0;
 
-    if (type == EXTENSION_BITMAPS && length >= sizeof body) {
+    if (type == EXTENSION_BITMAPS && length >= sizeof body && facts->version >= 3) {
         rc = read_at(fd, body, sizeof body, at, e);
         if (rc < 0)
             return rc;
