@@ -349,14 +349,28 @@ static int copy_files(struct registry *registry, struct vm *vm, uint64_t serial,
 int mark_offline_delete(struct registry *registry, struct vm *vm, uint64_t refpoint,
                         const char *name, struct rp_error *e)
 {
+    struct offline *offline = NULL; /* of the hold of another point, or of the VM as it is */
+    bool was_unchanged = false;
     char **files;
     int rc = copy_files(registry, vm, refpoint, &files, e);
 
     if (rc < 0)
         return rc;
+    pthread_mutex_lock(&registry->lock);
+    if (vm->offline) {
+        offline = vm->offline;
+        offline_ref(offline);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (offline)
+        was_unchanged = offline_begin_change(offline);
     /* Bitmaps first: what is left by a failure half-way is a point that can be removed again. */
     for (size_t i = 0; files[i] && rc == 0; i++)
         rc = offline_remove_bitmap(files[i], name, e);
+    if (offline) {
+        offline_end_change(offline, was_unchanged);
+        offline_unref(offline);
+    }
     free_files(files);
     return rc == 0 ? virt_delete_checkpoint(registry->virt, vm->uuid, name, true, e) : rc;
 }

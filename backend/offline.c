@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -35,10 +36,13 @@ struct offline_mark {
 
 struct offline {
     atomic_uint refs;
-    struct process process; /* of whoever stops it; files and marks do not change */
+    struct process process; /* of whoever stops it; files do not change */
     char *pid_file, *socket_path;
     size_t nfiles;
     char **files;
+    pthread_mutex_t lock; /* of what follows; held while files are looked at, nothing slower */
+    pthread_cond_t changed;
+    bool is_changing;
     struct offline_mark *marks;
 };
 
@@ -88,7 +92,7 @@ static int look(const char *file, struct offline_mark *ret_mark)
     return rc;
 }
 
-bool offline_is_unchanged(const struct offline *offline)
+static bool is_unchanged_locked(const struct offline *offline)
 {
     struct offline_mark now = {0};
 
@@ -101,6 +105,45 @@ bool offline_is_unchanged(const struct offline *offline)
             return false;
     }
     return true;
+}
+
+static void wait_unchanging_locked(struct offline *offline)
+{
+    while (offline->is_changing)
+        pthread_cond_wait(&offline->changed, &offline->lock);
+}
+
+bool offline_is_unchanged(struct offline *offline)
+{
+    bool same;
+
+    pthread_mutex_lock(&offline->lock);
+    wait_unchanging_locked(offline);
+    same = is_unchanged_locked(offline);
+    pthread_mutex_unlock(&offline->lock);
+    return same;
+}
+
+bool offline_begin_change(struct offline *offline)
+{
+    bool same;
+
+    pthread_mutex_lock(&offline->lock);
+    wait_unchanging_locked(offline);
+    same = is_unchanged_locked(offline);
+    offline->is_changing = true;
+    pthread_mutex_unlock(&offline->lock);
+    return same;
+}
+
+void offline_end_change(struct offline *offline, bool was_unchanged)
+{
+    pthread_mutex_lock(&offline->lock);
+    for (size_t i = 0; i < offline->nfiles && was_unchanged; i++)
+        (void)look(offline->files[i], &offline->marks[i]);
+    offline->is_changing = false;
+    pthread_cond_broadcast(&offline->changed);
+    pthread_mutex_unlock(&offline->lock);
 }
 
 /* A growing list of arguments; `*failed` gathers the lack of memory. */
@@ -326,6 +369,8 @@ static struct offline *new_offline(const char *socket_path, const struct offline
     if (!offline)
         return NULL;
     atomic_init(&offline->refs, 1);
+    pthread_mutex_init(&offline->lock, NULL);
+    pthread_cond_init(&offline->changed, NULL);
     offline->process.output = -1;
     for (size_t i = 0; i < ndisks; i++)
         nfiles += count_files(&disks[i]);
@@ -409,6 +454,8 @@ void offline_unref(struct offline *offline)
         free(offline->files[i]);
     free(offline->files);
     free(offline->marks);
+    pthread_cond_destroy(&offline->changed);
+    pthread_mutex_destroy(&offline->lock);
     free(offline->pid_file);
     free(offline->socket_path);
     free(offline);

@@ -54,7 +54,14 @@ int offline_serve(const char *socket_path, const struct offline_disk *disks, siz
  * True while no image has been written to since it is served, as its file's times tell, or the
  * kernel's count of a device's writes.
  */
-bool offline_is_unchanged(const struct offline *offline);
+bool offline_is_unchanged(struct offline *offline);
+
+/*
+ * Around a change of our own to images that are being served: a bitmap less is no change of the
+ * disks. What somebody else changed before stays seen.
+ */
+bool offline_begin_change(struct offline *offline);
+void offline_end_change(struct offline *offline, bool was_unchanged);
 
 /* True in *ret_empty when the bitmap of an export has recorded nothing. */
 int offline_is_bitmap_empty(const char *socket_path, const char *export_name, const char *bitmap,

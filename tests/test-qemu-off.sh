@@ -31,10 +31,24 @@ grep -qx mode=incremental "$T/tue/export.ini" || fail "tue is not incremental"
 settings "$points/mon" "ExportDirectory=$T/exact" RequireExact=yes
 export_ends 32775 "$points/mon"
 
+# Another point can be removed while the images are being read for a held one, or exported: that is
+# no change of the disks, unlike what somebody else writes.
+settings "$MNT/vms/web1" "ExportDirectory=$T/held" ReferencePoint=held KeepHold=yes
+export_ends 0 "$MNT/vms/web1"
+is_held "$points/held" || fail "held is not held"
 rmdir "$points/mon"
+settings "$points/held" "ExportDirectory=$T/again" KeepHold=yes Bandwidth=4M
+wait_for 10 shows state running "$points/held/job/status"
+rmdir "$points/tue"
+export_ends 0 "$points/held"
+qemu-io -f qcow2 -c "write -q -P 0xbd 9M 64k" "$image"
+settings "$points/held" "ExportDirectory=$T/harmed" KeepHold=yes
+export_ends 32775 "$points/held"
+qemu-io -f qcow2 -c "write -q -P 0xbb 9M 64k" "$image"
+echo 0 >"$points/held/hold"
 qemu-img info "$image" >"$T/info"
 ! grep -q 'name: mon' "$T/info" || fail "the bitmap stayed"
-grep -q 'name: tue' "$T/info" || fail "the other bitmap went"
+grep -q 'name: held' "$T/info" || fail "the other bitmap went"
 unmount_rp
 
 # Started, the same VM goes on from there.
@@ -44,9 +58,9 @@ mount_rp
 ready web1
 guest_write web1 --disk 1 0xcc 11M 1M
 mkdir "$points/wed"
-assert_shows disk.vdb.base tue "$points/wed/info"
+assert_shows disk.vdb.base held "$points/wed/info"
 export_point "$points/wed" "ExportDirectory=$T/full" KeepHold=yes
-export_point "$points/wed" "ExportDirectory=$T/wed" BaseReferencePoint=tue
+export_point "$points/wed" "ExportDirectory=$T/wed" BaseReferencePoint=held
 assert_same "$T/full/vdb.qcow2" "$T/wed/vdb.qcow2"
-grep -qx "backing=../tue/vdb.qcow2" "$T/wed/export.ini" || fail "no backing file"
+grep -qx "backing=../again/vdb.qcow2" "$T/wed/export.ini" || fail "no backing file"
 unmount_rp
