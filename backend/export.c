@@ -312,9 +312,14 @@ static bool is_base(const struct manifest *manifest, const struct export_subject
     /* A point of that name may have been deleted and made again, within the same second even. */
     if (*manifest->id && *subject->base_id && strcmp(manifest->id, subject->base_id) != 0)
         return false;
-    return manifest->exact
-               ? manifest->moment == subject->base_created
-               : manifest->moment >= subject->base_created && manifest->moment <= subject->moment;
+    return manifest->exact ? manifest->moment == subject->base_created
+                           : manifest->moment >= subject->base_created;
+}
+
+/* It has what was written after the instant that is exported, too, which no delta takes back. */
+static bool is_too_late(const struct manifest *manifest, const struct export_subject *subject)
+{
+    return manifest->moment > subject->moment;
 }
 
 static int set_backing(struct export *export, struct disk_export *disk, const char *base_dir,
@@ -356,18 +361,25 @@ static int use_base_export(struct export *export, const char *base_dir,
                            const struct manifest *manifest, bool demanded, struct rp_error *e)
 {
     const struct export_subject *subject = export->request->subject;
+    struct rp_error *why = demanded ? e : &export->no_backing;
+    char moment[MANIFEST_TIME_SIZE];
     int rc = 0;
 
     if (!is_base(manifest, subject)) {
-        if (demanded)
-            return rp_fail(e, RESULT_INVALID_PARAMETER,
-                           "line %u: '%s' holds no export of reference point '%s' of this VM",
-                           export->request->settings->line[SETTING_BASE_EXPORT_DIRECTORY], base_dir,
-                           subject->base);
-        rp_fail(&export->no_backing, RESULT_FAILED, "'%s' holds another export than that of '%s'",
-                base_dir, subject->base);
-        return 0;
+        rc = rp_fail(why, RESULT_INVALID_PARAMETER,
+                     "'%s' holds no export of reference point '%s' of this VM", base_dir,
+                     subject->base);
+    } else if (is_too_late(manifest, subject)) {
+        manifest_print_time(manifest->moment, moment);
+        rc = rp_fail(why, RESULT_INVALID_PARAMETER,
+                     "the export of '%s' in '%s' is of a later moment (%s) than what is exported",
+                     subject->base, base_dir, moment);
     }
+    if (rc < 0 && demanded)
+        rp_error_prefix(
+            e, "line %u: ", export->request->settings->line[SETTING_BASE_EXPORT_DIRECTORY]);
+    if (rc < 0)
+        return demanded ? rc : 0;
     for (size_t i = 0; i < export->ndisks && rc == 0; i++)
         if (export->disks[i].incremental)
             rc = use_base_disk(export, &export->disks[i], base_dir, manifest, e);

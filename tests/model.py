@@ -563,6 +563,8 @@ class History:
             faults.add(NOT_SUPPORTED)
         if ask["exists"] or (ask["base_dir"] and not self.fits(ask["base_dir"], base)):
             faults.add(INVALID)
+        if ask["base_dir"] and self.is_too_late(ask["base_dir"], point, wanted):
+            faults.add(INVALID)
         if ask["name"] and self.find(ask["name"]):
             faults.add(INVALID)
         if self.held and point is not self.held:
@@ -579,6 +581,11 @@ class History:
                 not self.is_unchanged(point, wanted):
             faults.add(INVALID_STATE)
         return faults, modes
+
+    def is_too_late(self, export, point, wanted):
+        """It was exported inexactly, after the instant of the point that is now exported exactly."""
+        exact = point and (point is self.held or self.is_unchanged(point, wanted))
+        return exact and self.manifest(export.path)["export"]["moment"] > point.created
 
     @staticmethod
     def fits(export, base):
