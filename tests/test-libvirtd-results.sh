@@ -80,8 +80,8 @@ provoke_32777()
 provoke_32778()
 {
     local used
-    used=$(awk '/^VmSize:/ {print $2 * 1024}' "/proc/$mount_pid/status")
-    prlimit --pid "$mount_pid" --as=$((used + (12 << 20))):
+    used=$(awk '/^VmSize:/ {print $2}' "/proc/$mount_pid/status") # in KiB
+    prlimit --pid "$mount_pid" --as=$((used * 1024 + (12 << 20))):
     write mon "ExportDirectory=$T/out" DisksToExport=vdb
 }
 
