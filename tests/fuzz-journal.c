@@ -151,6 +151,7 @@ static void remove_state(void)
 {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         unlinkat(state_fd, kinds[i].folder, AT_REMOVEDIR);
+    unlinkat(state_fd, "marks", AT_REMOVEDIR); /* the journal's own, and not fuzzed */
     rmdir(state_dir);
 }
 
