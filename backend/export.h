@@ -85,6 +85,15 @@ struct export_request {
 int export_check(const struct export_subject *subject, const struct export_settings *settings,
                  enum text_state state, struct rp_error *e);
 
+/* True when the settings want the disk of that target. */
+bool export_is_wanted(const struct export_settings *settings, const char *target);
+
+/*
+ * Why a disk is exported as it is, for the manifest and its reader. Allocated; NULL when out of
+ * memory.
+ */
+char *export_explain_disk(const struct export_subject *subject, const struct export_disk *disk);
+
 /*
  * Exports. On success the export is complete and on disk; *ret_directory is where, without symbolic
  * links, to be freed by the caller; *ret_stands is false when an increment has no backing file. On

@@ -158,10 +158,10 @@ static int read_source(const xmlNode *source, struct xml_disk *disk)
         if (!disk->source)
             return -ENOMEM;
     }
-    if (!disk->source && strcmp(disk->type, "network") == 0)
+    if (!disk->source && source && strcmp(disk->type, "network") == 0)
         disk->source = network_source(source);
     else if (!disk->source)
-        disk->source = strdup(disk->type);
+        disk->source = strdup(source ? disk->type : "");
     return disk->source && disk->pool ? 0 : -ENOMEM;
 }
 
