@@ -150,6 +150,21 @@ virsh_guest()
     virsh_ define "$T/$1.xml" >/dev/null
 }
 
+# virsh_add NAME XML: one more device in the definition of a guest.
+virsh_add()
+{
+    virsh_ dumpxml --inactive "$1" |
+        XML=$2 awk '/<\/devices>/ {print ENVIRON["XML"]} {print}' >"$T/$1.added"
+    virsh_ define "$T/$1.added" >/dev/null
+}
+
+# disk_xml TYPE FORMAT TARGET SOURCE-ELEMENT: a disk for it.
+disk_xml()
+{
+    echo "<disk type='$1' device='disk'><driver name='qemu' type='$2'/>$4" \
+        "<target dev='$3' bus='virtio'/></disk>"
+}
+
 # foreign_backup_xml: what another program begins a backup job of web1 with, to be served at
 # T/foreign.sock.
 foreign_backup_xml()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Checkpoints that virsh makes and deletes come and go in the mount within a second or two, and
-# serve as bases; what mkdir makes, virsh sees.
+# Checkpoints that virsh makes and deletes come and go in the mount within a second or two, serve as
+# bases, and can be exported, exactly while nothing was written since; what mkdir makes, virsh sees.
 # shellcheck source=tests/functions.sh
 . "$(dirname "$0")/functions.sh"
 # shellcheck source=tests/libvirtd.sh
@@ -33,6 +33,22 @@ export_point "$points/ours" "ExportDirectory=$T/full" KeepHold=yes
 export_point "$points/ours" "ExportDirectory=$T/delta" BaseReferencePoint=theirs
 # Nobody exported theirs: the increment has no backing file, only its own clusters.
 grep -qx mode=incremental "$T/delta/export.ini" || fail "not incremental"
+
+# Exported itself, it is its instant as long as nothing was written since: the guest stands still.
+virsh_ suspend web1 >/dev/null
+virsh_ checkpoint-create-as web1 still >/dev/null
+wait_for 5 test -d "$points/still"
+export_point "$points/still" "ExportDirectory=$T/still"
+assert_shows exact yes "$points/still/job/status"
+assert_same "$T/web1-vda.qcow2" "$T/still/vda.qcow2"
+virsh_ resume web1 >/dev/null
+guest_write web1 0xaa 32M 64k
+export_point "$points/still" "ExportDirectory=$T/later"
+assert_shows exact no "$points/still/job/status"
+assert_says "has been written to since" error "$points/still/job/status"
+settings "$points/still" "ExportDirectory=$T/no" RequireExact=yes
+export_ends 32775 "$points/still"
+virsh_ checkpoint-delete web1 still >/dev/null
 
 virsh_ checkpoint-delete web1 theirs >/dev/null
 wait_for 1 listed ours

@@ -30,16 +30,8 @@ qemu-img create -q -f qcow2 "$tracked" 64M
 qemu-io -f qcow2 -c "write -q -P 0xaa 8M 8M" "$tracked"
 qemu-io -f raw -c "write -q -P 0xab 8M 8M" "$raw"
 
-for disk in "qcow2 vdb $tracked" "raw vdc $raw"; do
-    # shellcheck disable=SC2086
-    set -- $disk
-    echo "<disk type='block' device='disk'><driver name='qemu' type='$1' cache='none'/>" \
-        "<source dev='$3'/><target dev='$2' bus='virtio'/></disk>"
-done >"$T/disks"
-virsh_ dumpxml web1 | sed "/<\/devices>/{
-    e cat $T/disks
-}" >"$T/new.xml"
-virsh_ define "$T/new.xml" >/dev/null
+virsh_add web1 "$(disk_xml block qcow2 vdb "<source dev='$tracked'/>")"
+virsh_add web1 "$(disk_xml block raw vdc "<source dev='$raw'/>")"
 
 mount_rp "$LIBVIRTD_URI"
 vm=$MNT/vms/web1
@@ -77,10 +69,8 @@ done
 
 # What is handed through to the guest cannot be held: not by the way, and not without a word.
 virsh_guest web2
-virsh_ dumpxml web2 | sed "/<\/devices>/i\
-<disk type='block' device='lun'><driver name='qemu' type='raw'/><source dev='$raw'/>\
-<target dev='sda' bus='scsi'/></disk>" >"$T/new.xml"
-virsh_ define "$T/new.xml" >/dev/null
+virsh_add web2 "<disk type='block' device='lun'><driver name='qemu' type='raw'/>
+<source dev='$raw'/><target dev='sda' bus='scsi'/></disk>"
 lun=$MNT/vms/web2
 wait_for 10 test -d "$lun"
 wait_for 10 shows disk.sda.tracked no "$lun/info"

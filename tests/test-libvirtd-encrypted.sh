@@ -26,11 +26,8 @@ END
 virsh_ secret-define "$T/secret.xml" >/dev/null
 printf abc >"$T/secret"
 virsh_ secret-set-value "$secret" --file "$T/secret" --plain >/dev/null
-virsh_ dumpxml web1 | sed "/<\/devices>/i\
-<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='$T/luks.qcow2'>\
-<encryption format='luks'><secret type='passphrase' uuid='$secret'/></encryption></source>\
-<target dev='vdb' bus='virtio'/></disk>" >"$T/new.xml"
-virsh_ define "$T/new.xml" >/dev/null
+virsh_add web1 "$(disk_xml file qcow2 vdb "<source file='$T/luks.qcow2'><encryption format='luks'>
+<secret type='passphrase' uuid='$secret'/></encryption></source>")"
 
 mount_rp "$LIBVIRTD_URI"
 vm=$MNT/vms/web1

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/functions.sh"
 # shellcheck source=tests/libvirtd.sh
 . "$TESTS/libvirtd.sh"
-requires qemu-storage-daemon qemu-nbd xmllint
+requires qemu-storage-daemon qemu-nbd
 libvirtd_start
 
 virsh_guest web1
@@ -28,25 +28,13 @@ serve()
 serve tracked
 serve raw
 
-# disk TYPE FORMAT TARGET SOURCE: a disk of the definition.
-disk()
-{
-    echo "<disk type='$1' device='disk'><driver name='qemu' type='$2'/>$4" \
-        "<target dev='$3' bus='virtio'/></disk>"
-}
 nbd()
 {
     echo "<source protocol='nbd' name=''><host transport='unix' socket='$T/$1.sock'/></source>"
 }
-{
-    disk volume qcow2 vdb "<source pool='pool' volume='volume'/>"
-    disk network qcow2 vdc "$(nbd tracked)"
-    disk network raw vdd "$(nbd raw)"
-} >"$T/disks"
-virsh_ dumpxml web1 | sed "/<\/devices>/{
-    e cat $T/disks
-}" >"$T/new.xml"
-virsh_ define "$T/new.xml" >/dev/null
+virsh_add web1 "$(disk_xml volume qcow2 vdb "<source pool='pool' volume='volume'/>")"
+virsh_add web1 "$(disk_xml network qcow2 vdc "$(nbd tracked)")"
+virsh_add web1 "$(disk_xml network raw vdd "$(nbd raw)")"
 
 mount_rp "$LIBVIRTD_URI"
 vm=$MNT/vms/web1
